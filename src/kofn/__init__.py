@@ -1,0 +1,42 @@
+"""kofn: keep k of n. The front door's names; everything else loads when it is used."""
+
+from typing import TYPE_CHECKING, Any
+
+from kofn.version import __version__
+
+if TYPE_CHECKING:
+    from kofn.catalog import methods
+    from kofn.errors import KofnError
+    from kofn.front import select
+    from kofn.intake import open_items as open
+    from kofn.items import Items
+    from kofn.method import Method, param
+    from kofn.rng import Rng
+    from kofn.selection import Selection
+
+__all__ = ["Items", "KofnError", "Method", "Rng", "Selection", "__version__", "methods", "open", "param", "select"]
+
+_HOMES = {
+    "Items": "kofn.items:Items",
+    "KofnError": "kofn.errors:KofnError",
+    "Method": "kofn.method:Method",
+    "Rng": "kofn.rng:Rng",
+    "Selection": "kofn.selection:Selection",
+    "methods": "kofn.catalog:methods",
+    "open": "kofn.intake:open_items",
+    "param": "kofn.method:param",
+    "select": "kofn.front:select",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kofn' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,7 @@
+"""Where rows live, and where work on them runs. The only door between algorithms and engines."""
+
+from kofn.blocks.engine import Run
+from kofn.blocks.files import FileBlocks
+from kofn.blocks.memory import MemoryBlocks
+
+__all__ = ["FileBlocks", "MemoryBlocks", "Run"]

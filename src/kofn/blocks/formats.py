@@ -1,0 +1,185 @@
+"""One data file: its columns, its groups of rows, and their batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kofn.core.block import TILE
+from kofn.errors import DataError
+
+TAIL = 1 << 16
+BUFFER = 8 << 20
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file of rows.
+
+    Attributes
+    ----------
+    path, name : str
+        Where it lies, and its name relative to what the user typed.
+    group_rows : tuple of int
+        Rows of each group that the file can be entered at.
+    keys : tuple of (str, object)
+        Columns that its folders spell, as in `year=2024/part-0.parquet`.
+    """
+
+    filesystem: Any = field(repr=False)
+    path: str
+    name: str
+    size: int
+    schema: Any = field(repr=False)
+    group_rows: tuple[int, ...] = field(repr=False)
+    reader: Any = field(repr=False)
+    keys: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return sum(self.group_rows)
+
+    def batches(self, groups: Sequence[int], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Batches of the rows of these groups, in order, holding these columns in this order."""
+        names = list(self.schema.names if columns is None else columns)
+        keys = dict(self.keys)
+        inside = [name for name in names if name not in keys]
+        at = groups[0]
+        try:
+            for batch in self.reader(list(groups), inside):
+                yield _with_keys(batch, names, keys, self.schema) if keys else batch.select(names)
+        except (pa.ArrowInvalid, OSError, pa.ArrowNotImplementedError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            where = f"row groups {at} to {groups[-1]}" if len(groups) > 1 else f"row group {at}"
+            raise DataError(
+                f"{self.name}: {where} cannot be read ({_first_line(error)}); write the file again"
+            ) from error
+
+    def tail(self) -> bytes:
+        """The last 64 KiB."""
+        with self.filesystem.open_input_file(self.path) as source:
+            return bytes(source.read_at(min(TAIL, self.size), max(0, self.size - TAIL)))
+
+
+def open_file(filesystem: Any, path: str, name: str) -> DataFile:
+    """Open one file by its ending; reads its header or footer only."""
+    opener = _open_npy if path.endswith(".npy") else _open_parquet if path.endswith((".parquet", ".pq")) else _open_ipc
+    size = filesystem.get_file_info(path).size
+    if size == 0:
+        raise DataError(f"{name} is empty (0 bytes); write it again")
+    try:
+        schema, group_rows, reader = opener(filesystem, path)
+    except (pa.ArrowInvalid, OSError, ValueError, EOFError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{name} cannot be read ({_first_line(error)}); is it whole, and of the kind its name says?"
+        ) from error
+    keys = _folder_keys(name)
+    for key, value in keys:
+        if key not in schema.names:
+            schema = schema.append(pa.field(key, pa.scalar(value).type))
+    return DataFile(filesystem, path, name, size, schema, group_rows, reader, keys)
+
+
+def _open_parquet(filesystem: Any, path: str) -> tuple[Any, tuple[int, ...], Any]:
+    import pyarrow.parquet as pq
+
+    with filesystem.open_input_file(path) as source:
+        file = pq.ParquetFile(source, pre_buffer=False)
+        metadata, schema = file.metadata, file.schema_arrow
+    rows = tuple(metadata.row_group(at).num_rows for at in range(metadata.num_row_groups))
+    return schema.remove_metadata(), rows, partial(_parquet_batches, filesystem, path, metadata)
+
+
+def _parquet_batches(filesystem: Any, path: str, metadata: Any, groups: list[int], columns: list[str]) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with filesystem.open_input_file(path) as source:
+        file = pq.ParquetFile(source, metadata=metadata, pre_buffer=False, buffer_size=BUFFER)
+        if columns:
+            yield from file.iter_batches(TILE, row_groups=groups, columns=columns, use_threads=False)
+        else:  # only columns that the folders spell
+            for at in groups:
+                yield _empty_batch(metadata.row_group(at).num_rows)
+
+
+def _open_ipc(filesystem: Any, path: str) -> tuple[Any, tuple[int, ...], Any]:
+    file = pa.ipc.open_file(_source(filesystem, path))
+    rows = tuple(file.get_batch(at).num_rows for at in range(file.num_record_batches))
+    return file.schema.remove_metadata(), rows, partial(_ipc_batches, filesystem, path)
+
+
+def _ipc_batches(filesystem: Any, path: str, groups: list[int], columns: list[str]) -> Iterator[Any]:
+    file = pa.ipc.open_file(_source(filesystem, path))
+    for at in groups:
+        batch = file.get_batch(at)
+        yield batch.select(columns) if columns else _empty_batch(batch.num_rows)
+
+
+def _open_npy(filesystem: Any, path: str) -> tuple[Any, tuple[int, ...], Any]:
+    with filesystem.open_input_file(path) as source:
+        version = np.lib.format.read_magic(source)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(source)
+        offset = source.tell()
+    if dtype.hasobject:
+        raise DataError(f"{path} holds Python objects; save a plain array of numbers")
+    if len(shape) != 2 or fortran:
+        order = " in Fortran order" if fortran else ""
+        raise DataError(f"{path} holds an array of shape {shape}{order}; kofn needs C-ordered (rows, dimensions)")
+    n, d = shape
+    schema = pa.schema([pa.field("embedding", pa.list_(pa.from_numpy_dtype(dtype), d))])
+    return schema, (n,), partial(_npy_batches, filesystem, path, n, d, dtype, offset)
+
+
+def _npy_batches(
+    filesystem: Any, path: str, n: int, d: int, dtype: Any, offset: int, groups: list[int], columns: list[str]
+) -> Iterator[Any]:
+    with _source(filesystem, path) as source:
+        width = d * dtype.itemsize
+        for start in range(0, n, TILE):
+            rows = min(TILE, n - start)
+            raw = source.read_at(rows * width, offset + start * width)
+            if len(raw) < rows * width:
+                raise DataError(f"{path} is cut off at row {start + len(raw) // width}; write it again")
+            values = pa.array(np.frombuffer(raw, dtype=dtype).astype(dtype.newbyteorder("="), copy=False))
+            yield pa.record_batch([pa.FixedSizeListArray.from_arrays(values, d)], names=["embedding"])
+
+
+def _source(filesystem: Any, path: str) -> Any:
+    if type(filesystem).__name__ == "LocalFileSystem":
+        return pa.memory_map(path)
+    return filesystem.open_input_file(path)
+
+
+def _folder_keys(name: str) -> tuple[tuple[str, Any], ...]:
+    parts = [part.partition("=") for part in os.path.dirname(name).split("/") if "=" in part]
+    return tuple((key, value) for key, _, value in parts)
+
+
+def _with_keys(batch: Any, names: list[str], keys: dict[str, Any], schema: Any) -> Any:
+    columns = [
+        pa.repeat(pa.scalar(keys[name]), batch.num_rows) if name in keys else batch.column(name) for name in names
+    ]
+    return pa.record_batch(columns, schema=pa.schema([schema.field(name) for name in names]))
+
+
+def _empty_batch(rows: int) -> Any:
+    return pa.record_batch([pa.nulls(rows)], names=["_"]).select([]) if rows == 0 else _rows_only(rows)
+
+
+def _rows_only(rows: int) -> Any:
+    return pa.record_batch([pa.nulls(rows)], names=["_"])
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

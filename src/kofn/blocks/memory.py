@@ -1,0 +1,86 @@
+"""Rows that lie in memory: an array of any float or integer type, a memory-mapped file, or a sparse matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from kofn.blocks.engine import Run, map_in_order, run_tiles
+from kofn.blocks.rows import as_float32, check_metric, check_rows, unit_rows
+from kofn.core.block import SLAB, Block, Rows, run_serially, slab_count
+
+
+class MemoryBlocks:
+    """`Blocks` over an array.
+
+    Parameters
+    ----------
+    x : array (n, d) or scipy.sparse matrix (n, d)
+        Never modified. Converted to float32 slab by slab where it is of another type, at every pass.
+    metric : {"euclidean", "cosine"}
+        Under cosine, rows are scaled to length one as they pass.
+    run : Run
+        Threads and progress.
+    """
+
+    def __init__(self, x: Any, *, metric: str = "euclidean", run: Run | None = None) -> None:
+        self.x = x if isinstance(x, np.ndarray) else x.tocsr()
+        self.metric = check_metric(metric)
+        self.run = run or Run()
+        self.passes = 0
+        self._checked: set[int] = set()
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return int(self.x.shape[0])
+
+    @property
+    def d(self) -> int:
+        """Length of a row."""
+        return int(self.x.shape[1])
+
+    def map(self, fn: Callable[..., Any], *shared: Any, each: Sequence[Any] | None = None) -> Iterator[Any]:
+        """`fn(block, *shared[, each[i]])` for every slab i, in slab order."""
+        slabs, workers = slab_count(self.n), self.run.workers
+        self.passes += 1
+        in_tiles = slabs < 2 * workers  # too few slabs to keep the threads busy: they take tiles instead
+        runner = partial(run_tiles, workers=workers) if in_tiles else run_serially
+
+        def work(slab: int, _: None) -> Any:
+            block = Block(slab * SLAB, self._slab(slab), runner)
+            return fn(block, *shared, *(() if each is None else (each[slab],)))
+
+        units = [[slab] for slab in range(slabs)]
+        results = map_in_order(units, lambda unit: iter([None] * len(unit)), work, 1 if in_tiles else workers)
+        for slab, result in enumerate(results):
+            yield result
+            if self.run.tell:
+                self.run.tell(f"pass {self.passes}", min((slab + 1) * SLAB, self.n), self.n)
+
+    def take(self, rows: Rows) -> Any:
+        """The rows of these numbers as float32; a view where they are all the rows of a float32 array."""
+        everything = len(rows) == self.n and np.array_equal(rows, np.arange(self.n))
+        return self._prepare(self.x if everything else self.x[rows])
+
+    def _slab(self, slab: int) -> Any:
+        start = slab * SLAB
+        x = self.x[start : start + SLAB]
+        if slab not in self._checked:
+            check_rows(as_float32(x) if isinstance(x, np.ndarray) else x.astype(np.float32), start, self.metric)
+            self._checked.add(slab)
+        return self._prepare(x)
+
+    def _prepare(self, x: Any) -> Any:
+        if not isinstance(x, np.ndarray):
+            x = x.astype(np.float32)
+            return unit_rows(x) if self.metric == "cosine" else x
+        rows = as_float32(x)
+        if self.metric == "cosine":
+            rows = unit_rows(rows)
+        rows = rows.view()
+        rows.flags.writeable = False
+        return rows

@@ -1,0 +1,154 @@
+"""The command line: parses, calls the front door, prints. Results go to stdout, messages to stderr."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="kofn",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Keep k of n: choose the rows of a table that stand for the whole, with their weights, and check the answer.
+
+[bold]kofn select data.parquet -k 1000 --out subset.parquet[/bold]
+
+DATA is a Parquet, Arrow IPC or .npy file, a folder, a glob in quotes, or a URI (s3://, gs://, ...).""",
+)
+
+DATA = Annotated[
+    str, typer.Argument(help="Parquet, Arrow or .npy: file, folder, glob in quotes, or URI.", show_default=False)
+]
+K = Annotated[str, typer.Option("-k", help="How many rows: 1000, or a share such as 1%.", show_default=False)]
+METHOD = Annotated[str, typer.Option(help="Name of a method (see: kofn methods), or auto.")]
+SET = Annotated[list[str] | None, typer.Option("--set", help="A parameter of the method, as NAME=VALUE; repeatable.")]
+EMBEDDING = Annotated[
+    str | None, typer.Option(help="Embedding column, or glob of numeric ones ('pca_*'); found by itself.")
+]
+DTYPE = Annotated[str | None, typer.Option(help="Numbers in a fixed-size binary embedding: float16, float32, ...")]
+SCORE = Annotated[str | None, typer.Option(help="Score column; higher means more wanted.")]
+GROUP = Annotated[str | None, typer.Option(help="Group column, to stratify by.")]
+LABEL = Annotated[str | None, typer.Option(help="Label column; only reported on.")]
+ID = Annotated[str | None, typer.Option(help="Column that identifies rows.")]
+HAVE = Annotated[
+    str | None,
+    typer.Option(help="Rows you have already: a file of row numbers or ids, an earlier output, or a column."),
+]
+METRIC = Annotated[str | None, typer.Option(help="euclidean or cosine; the method's default.")]
+SEED = Annotated[int, typer.Option(help="Same seed, same rows: same picks.")]
+MEMORY = Annotated[str, typer.Option(help="What the run may use.")]
+THREADS = Annotated[int | None, typer.Option(help="Threads; all by default. Never changes the picks.")]
+JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON (schema: docs/cli.md).")]
+DEBUG = Annotated[bool, typer.Option("--debug", hidden=True, help="Show tracebacks.")]
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Shared options."""
+    if version:
+        from kofn.version import __version__
+
+        typer.echo(f"kofn {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def select(
+    data: DATA,
+    k: K,
+    out: Annotated[
+        str, typer.Option(help="Where the picks go: .parquet, .arrow, .csv, .jsonl, .npy.", show_default=False)
+    ],
+    method: METHOD = "auto",
+    settings: SET = None,
+    embedding: EMBEDDING = None,
+    dtype: DTYPE = None,
+    score: SCORE = None,
+    group: GROUP = None,
+    label: LABEL = None,
+    id: ID = None,
+    have: HAVE = None,
+    metric: METRIC = None,
+    seed: SEED = 0,
+    memory: MEMORY = "2GiB",
+    threads: THREADS = None,
+    order: Annotated[str, typer.Option(help="Order of the output's rows: rank (as picked) or input.")] = "rank",
+    invalid: Annotated[str, typer.Option(help="Rows with NaN, infinity or null: error or drop.")] = "error",
+    as_json: JSON = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
+    debug: DEBUG = False,
+) -> None:
+    """Choose k rows and write them with their weights.
+
+    Example: kofn select embeddings.parquet -k 1% --method kmeans --out subset.parquet
+    """
+    from kofn.commands import run_select
+
+    run_select(
+        data, k, out=out, method=method, settings=settings or [], order=order, as_json=as_json, force=force,
+        embedding=embedding, dtype=dtype, score=score, group=group, label=label, id=id, have=have, metric=metric,
+        seed=seed, memory=memory, threads=threads, invalid=invalid,
+    )  # fmt: skip
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, in full.", show_default=False)] = None,
+    bibtex: Annotated[bool, typer.Option("--bibtex", help="Print BibTeX entries.")] = False,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """List the methods, or show one: its idea, guarantee, parameters and paper."""
+    from kofn.commands import run_methods
+
+    run_methods(name, bibtex=bibtex, as_json=as_json)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; the exit code: 0 ok, 2 wrong usage or bad input, 1 a fault of ours, 130 Ctrl-C."""
+    from kofn.errors import KofnError
+
+    given = sys.argv[1:] if argv is None else argv
+    try:
+        app(given, standalone_mode=False)
+    except KofnError as error:
+        if "--debug" in given:
+            raise
+        return _say(f"error: {error}", 2)
+    except KeyboardInterrupt:
+        return _say("stopped; nothing was written", 130)
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        return _other(error, debug="--debug" in given)
+    return 0
+
+
+def _other(error: Exception, *, debug: bool) -> int:
+    usage: Any = getattr(error, "format_message", None)
+    if usage is not None:  # click's own: wrong option, missing argument
+        return _say(f"error: {usage()} (see: kofn --help)", 2)
+    if type(error).__name__ == "Abort":
+        return _say("stopped; nothing was written", 130)
+    if debug:
+        raise error
+    return _say(
+        f"fault: {type(error).__name__}: {error}\nThis is a mistake in kofn; run again with --debug and report it.", 1
+    )
+
+
+def _say(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""What each command does once its arguments are parsed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from kofn.errors import ParameterError, UsageError
+
+
+def run_select(
+    data: str,
+    k: str,
+    *,
+    out: str,
+    method: str,
+    settings: list[str],
+    order: str,
+    as_json: bool,
+    force: bool,
+    **given: Any,
+) -> None:
+    """`kofn select`: choose, write, say what was done."""
+    from kofn.blocks.write import check_output, write_table
+    from kofn.front import select
+    from kofn.progress import Progress
+
+    if order not in ("rank", "input"):
+        raise UsageError(f"--order {order!r} is unknown; use rank or input")
+    check_output(out, force=force)
+    began = time.perf_counter()
+    with Progress() as progress:
+        selection = select(data, k, method=method, progress=progress, **given, **parse_settings(settings, method))
+        progress("reading the picks", 0, len(selection))
+        table = selection.to_arrow(data)
+    if order == "input":
+        table = table.take(np.argsort(selection.indices))
+    write_table(table, out, force=force)
+    seconds = time.perf_counter() - began
+    for note in selection.provenance["notes"]:
+        print(f"note: {note}", file=sys.stderr)
+    if as_json:
+        heavy = int(np.argmax(selection.weights))
+        answer = {
+            "out": out,
+            "seconds": round(seconds, 3),
+            "heaviest": int(selection.indices[heavy]),
+            **selection.provenance,
+        }
+        print(json.dumps(answer, indent=2, default=str))
+        return
+    print(selection)
+    labels = selection.provenance.get("labels")
+    if labels:
+        print(f"  labels   {labels['present']} of {labels['of']} have a pick")
+    print(f"wrote {out} in {seconds:.1f} s", file=sys.stderr)
+
+
+def parse_settings(settings: list[str], method: str) -> dict[str, Any]:
+    """`--set name=value` pairs as values of the parameters' own types."""
+    from typing import get_type_hints
+
+    from kofn.registry import METHODS, method_class
+
+    if not settings:
+        return {}
+    if method == "auto":
+        raise UsageError("--set needs to know the method; add --method NAME")
+    hints = get_type_hints(method_class(method)) if method in METHODS else {}
+    pairs = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting!r} is not NAME=VALUE; write for example --set clusters=200")
+        pairs[name.strip().replace("-", "_")] = (name.strip(), value.strip())
+    return {
+        name: _parse(given, value, hints[name]) if name in hints else value for name, (given, value) in pairs.items()
+    }
+
+
+def _parse(name: str, value: str, hint: Any) -> Any:
+    from typing import get_args
+
+    kinds = list(get_args(hint)) or [hint]
+    if value.lower() in ("none", "null", "") and type(None) in kinds:
+        return None
+    truth = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if bool in kinds and value.lower() in truth:
+        return truth[value.lower()]
+    for kind in (int, float):
+        if kind in kinds:
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    if str in kinds:
+        return value
+    wanted = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
+    raise ParameterError(f"--set {name}={value!r} cannot be read as {wanted}")
+
+
+def run_methods(name: str | None, *, bibtex: bool, as_json: bool) -> None:
+    """`kofn methods`: the table, or one method in full."""
+    from dataclasses import asdict
+
+    from kofn.catalog import methods
+
+    chosen = methods() if name is None else [methods(name)]
+    if as_json:
+        print(json.dumps([asdict(each) for each in chosen], indent=2, default=str))
+    elif bibtex:
+        print("\n\n".join(each.bibtex for each in chosen if each.bibtex))
+    elif name is None:
+        _print_table(chosen)
+    else:
+        _print_method(chosen[0])
+
+
+def _print_table(chosen: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("method", "what it keeps", "needs", "streams", "weights"):
+        table.add_column(heading, overflow="fold")
+    for each in chosen:
+        needs = ", ".join(each.needs) or "nothing"
+        table.add_row(each.name, each.summary, needs, "yes" if each.streams else "no", each.weights)
+    Console().print(table)
+    print("\nOne in full: kofn methods NAME. Set a parameter: kofn select ... --method NAME --set PARAMETER=VALUE")
+
+
+def _print_method(each: Any) -> None:
+    print(f"{each.name}: {each.summary}\n")
+    print(each.idea + "\n")
+    if each.parameters:
+        print("Parameters (--set NAME=VALUE):")
+        for name, about in each.parameters.items():
+            choices = f"; one of {', '.join(about['choices'])}" if about.get("choices") else ""
+            print(f"  {name}: {about['type']} = {about['default']}\n      {about['doc']}{choices}")
+    print(f"\nGuarantee: {each.claims}")
+    print(f"On parts:  {each.lifts or ('not needed, it streams' if each.streams else 'refused')}")
+    if each.bibtex:
+        print("\n" + each.bibtex)

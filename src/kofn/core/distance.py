@@ -1,0 +1,174 @@
+"""Squared Euclidean distances by products, made safe: a mean taken off first, close calls settled by differences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core.block import Doubles, Floats
+from kofn.core.jit import kernel
+from kofn.core.scratch import scratch
+
+CLOSE = 1e-5
+"""Scores this close, relative to the squared lengths behind them, are compared again by differences in float64."""
+
+_PRODUCT = 1 << 20  # numbers in a product's result: it stays in the cache between the product and the scan
+LANES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Centers:
+    """k points that rows are measured against, made ready for products.
+
+    Parameters
+    ----------
+    points : float32 (k, d)
+        The centers.
+    """
+
+    points: Floats
+
+    @cached_property
+    def shift(self) -> Floats:
+        """The centers' mean, float32 (d,): taken off rows and centers before squares are expanded."""
+        return self.points.mean(axis=0, dtype=np.float64).astype(np.float32)
+
+    @cached_property
+    def shifted(self) -> Floats:
+        """Centers less `shift`, float32 (k, d)."""
+        return np.ascontiguousarray(self.points - self.shift)
+
+    @cached_property
+    def half_squares(self) -> Floats:
+        """Half the squared length of each shifted center, float32 (k,)."""
+        return (0.5 * np.einsum("ij,ij->i", self.shifted, self.shifted, dtype=np.float64)).astype(np.float32)
+
+    @cached_property
+    def piece(self) -> int:
+        """Rows in one product: a power of two fixed by k alone, at most a tile."""
+        return int(2 ** np.clip(np.floor(np.log2(_PRODUCT / max(1, len(self.points)))), 5, 12))
+
+
+def nearest_in_tile(start: int, x: Any, centers: Centers) -> tuple[NDArray[np.int32], Floats]:
+    """For each row of a tile: the nearest center (lowest number on ties), and the squared distance to it.
+
+    Parameters
+    ----------
+    start : int
+        Number of the tile's first row; unused.
+    x : float32 (m, d), or csr
+        The tile.
+    centers : Centers
+        What to measure against.
+
+    Returns
+    -------
+    labels : int32 (m,)
+    squared : float32 (m,)
+        Computed by differences in float64, so exact to rounding whatever the product lost.
+    """
+    if not isinstance(x, np.ndarray):
+        x = x.toarray()
+    m = len(x)
+    labels, squared = np.empty(m, np.int32), np.empty(m, np.float32)
+    size, lanes = centers.piece, np.empty(LANES, np.float32)
+    for at in range(0, m, size):
+        rows = x[at : at + size]
+        shifted = np.subtract(rows, centers.shift, out=scratch("shifted", *rows.shape))
+        products = np.matmul(shifted, centers.shifted.T, out=scratch("products", len(rows), len(centers.points)))
+        lengths = np.einsum("ij,ij->i", shifted, shifted)
+        settled = labels[at : at + size], squared[at : at + size]
+        _settle(products, lengths, centers.half_squares, rows, centers.points, lanes, *settled)
+    return labels, squared
+
+
+@kernel
+def squared_distance(a: Floats, b: Floats) -> float:
+    """Squared distance of two rows by differences, float64, in an order that does not depend on the processor."""
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+    d = len(a)
+    whole = d - d % 8
+    for j in range(0, whole, 8):
+        t0 = np.float64(a[j]) - np.float64(b[j])
+        t1 = np.float64(a[j + 1]) - np.float64(b[j + 1])
+        t2 = np.float64(a[j + 2]) - np.float64(b[j + 2])
+        t3 = np.float64(a[j + 3]) - np.float64(b[j + 3])
+        t4 = np.float64(a[j + 4]) - np.float64(b[j + 4])
+        t5 = np.float64(a[j + 5]) - np.float64(b[j + 5])
+        t6 = np.float64(a[j + 6]) - np.float64(b[j + 6])
+        t7 = np.float64(a[j + 7]) - np.float64(b[j + 7])
+        s0 += t0 * t0
+        s1 += t1 * t1
+        s2 += t2 * t2
+        s3 += t3 * t3
+        s4 += t4 * t4
+        s5 += t5 * t5
+        s6 += t6 * t6
+        s7 += t7 * t7
+    for j in range(whole, d):
+        t = np.float64(a[j]) - np.float64(b[j])
+        s0 += t * t
+    return ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7))
+
+
+@kernel
+def _settle(
+    products: Floats,
+    lengths: Floats,
+    half_squares: Floats,
+    rows: Floats,
+    points: Floats,
+    lanes: Floats,
+    labels: NDArray[np.int32],
+    squared: Floats,
+) -> None:
+    """Nearest center of each row from its products; centers within `CLOSE` of the best are compared by differences."""
+    m, k = products.shape
+    whole = k - k % LANES
+    widest = np.float32(0.0)
+    for j in range(k):
+        widest = max(widest, half_squares[j])
+    for i in range(m):
+        p = products[i]
+        for lane in range(LANES):
+            lanes[lane] = np.inf
+        for j in range(0, whole, LANES):
+            for lane in range(LANES):
+                v = half_squares[j + lane] - p[j + lane]
+                lanes[lane] = v if v < lanes[lane] else lanes[lane]
+        for j in range(whole, k):
+            v = half_squares[j] - p[j]
+            lanes[j - whole] = v if v < lanes[j - whole] else lanes[j - whole]
+        best = np.float32(np.inf)
+        for lane in range(LANES):
+            best = min(best, lanes[lane])
+        limit = best + np.float32(CLOSE) * (np.float32(0.5) * lengths[i] + widest)
+        found = -1
+        least = np.inf
+        for lane in range(LANES):
+            if lanes[lane] <= limit:
+                for j in range(lane, k, LANES):
+                    if half_squares[j] - p[j] <= limit:
+                        exact = squared_distance(rows[i], points[j])
+                        if exact < least or (exact == least and j < found):
+                            least = exact
+                            found = j
+        labels[i] = found
+        squared[i] = least
+
+
+def distances_to_point(x: Floats, point: Floats) -> Doubles:
+    """Squared distance of every row to one point by differences, float64 (m,)."""
+    out = np.empty(len(x), np.float64)
+    _to_point(x, point, out)
+    return out
+
+
+@kernel
+def _to_point(x: Floats, point: Floats, out: Doubles) -> None:
+    for i in range(len(x)):
+        out[i] = squared_distance(x[i], point)

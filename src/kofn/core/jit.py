@@ -1,0 +1,22 @@
+"""The one way to compile a kernel: numba without the GIL, cached on disk where the folder allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def kernel(fn: F) -> F:
+    """Compile `fn` at its first call.
+
+    Never `parallel=True` nor `fastmath`: both change the order of additions, hence bits. Where neither the package's
+    folder nor the user's cache can be written, the kernel is compiled anew in each process.
+    """
+    try:
+        return cast(F, numba.njit(nogil=True, cache=True)(fn))
+    except RuntimeError:  # numba: "cannot cache function: no locator available"
+        return cast(F, numba.njit(nogil=True)(fn))
