@@ -11,38 +11,62 @@ app = typer.Typer(
     name="kofn",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # plain help: half the time, and it fits 80 columns
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="""Keep k of n: choose the rows of a table that stand for the whole, with their weights, and check the answer.
 
-[bold]kofn select data.parquet -k 1000 --out subset.parquet[/bold]
+Example: kofn select data.parquet -k 1000 --out subset.parquet
 
 DATA is a Parquet, Arrow IPC or .npy file, a folder, a glob in quotes, or a URI (s3://, gs://, ...).""",
 )
 
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number; give one, such as 2") from None
+
+
 DATA = Annotated[
-    str, typer.Argument(help="Parquet, Arrow or .npy: file, folder, glob in quotes, or URI.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="DATA", help="Parquet, Arrow or .npy: file, folder, glob in quotes, or URI.", show_default=False
+    ),
 ]
-K = Annotated[str, typer.Option("-k", help="How many rows: 1000, or a share such as 1%.", show_default=False)]
-METHOD = Annotated[str, typer.Option(help="Name of a method (see: kofn methods), or auto.")]
-SET = Annotated[list[str] | None, typer.Option("--set", help="A parameter of the method, as NAME=VALUE; repeatable.")]
+K = Annotated[
+    str, typer.Option("-k", metavar="K", help="How many rows: 1000, or a share such as 1%.", show_default=False)
+]
+METHOD = Annotated[str, typer.Option(metavar="NAME", help="Name of a method (see: kofn methods), or auto.")]
+SET = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the method; repeatable.")
+]
 EMBEDDING = Annotated[
-    str | None, typer.Option(help="Embedding column, or glob of numeric ones ('pca_*'); found by itself.")
+    str | None,
+    typer.Option(metavar="COL", help="Embedding column, or glob of numeric ones ('pca_*'); found by itself."),
 ]
-DTYPE = Annotated[str | None, typer.Option(help="Numbers in a fixed-size binary embedding: float16, float32, ...")]
-SCORE = Annotated[str | None, typer.Option(help="Score column; higher means more wanted.")]
-GROUP = Annotated[str | None, typer.Option(help="Group column, to stratify by.")]
-LABEL = Annotated[str | None, typer.Option(help="Label column; only reported on.")]
-ID = Annotated[str | None, typer.Option(help="Column that identifies rows.")]
+DTYPE = Annotated[
+    str | None, typer.Option(metavar="TYPE", help="Numbers in a fixed-size binary embedding: float16, float32, ...")
+]
+SCORE = Annotated[str | None, typer.Option(metavar="COL", help="Score column; higher means more wanted.")]
+GROUP = Annotated[str | None, typer.Option(metavar="COL", help="Group column, to stratify by.")]
+LABEL = Annotated[str | None, typer.Option(metavar="COL", help="Label column; only reported on.")]
+ID = Annotated[str | None, typer.Option(metavar="COL", help="Column that identifies rows.")]
 HAVE = Annotated[
     str | None,
-    typer.Option(help="Rows you have already: a file of row numbers or ids, an earlier output, or a column."),
+    typer.Option(
+        metavar="FILE|COL",
+        help="Rows you have already: a file of row numbers or ids, an earlier output, or a column.",
+    ),
 ]
-METRIC = Annotated[str | None, typer.Option(help="euclidean or cosine; the method's default.")]
-SEED = Annotated[int, typer.Option(help="Same seed, same rows: same picks.")]
-MEMORY = Annotated[str, typer.Option(help="What the run may use.")]
-THREADS = Annotated[int | None, typer.Option(help="Threads; all by default. Never changes the picks.")]
+METRIC = Annotated[str | None, typer.Option(metavar="NAME", help="euclidean or cosine; the method's default.")]
+SEED = Annotated[int, typer.Option(metavar="N", parser=_whole, help="Same seed, same rows: same picks.")]
+MEMORY = Annotated[str, typer.Option(metavar="SIZE", help="What the run may use.")]
+THREADS = Annotated[
+    int | None, typer.Option(metavar="N", parser=_whole, help="Threads; all by default. Never changes the picks.")
+]
+INVALID = Annotated[str, typer.Option(metavar="WHAT", help="Rows with NaN, infinity or null: error or drop.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON (schema: docs/cli.md).")]
 DEBUG = Annotated[bool, typer.Option("--debug", hidden=True, help="Show tracebacks.")]
 
@@ -64,7 +88,10 @@ def select(
     data: DATA,
     k: K,
     out: Annotated[
-        str, typer.Option(help="Where the picks go: .parquet, .arrow, .csv, .jsonl, .npy.", show_default=False)
+        str,
+        typer.Option(
+            metavar="FILE", help="Where the picks go: .parquet, .arrow, .csv, .jsonl, .npy.", show_default=False
+        ),
     ],
     method: METHOD = "auto",
     settings: SET = None,
@@ -79,8 +106,10 @@ def select(
     seed: SEED = 0,
     memory: MEMORY = "2GiB",
     threads: THREADS = None,
-    order: Annotated[str, typer.Option(help="Order of the output's rows: rank (as picked) or input.")] = "rank",
-    invalid: Annotated[str, typer.Option(help="Rows with NaN, infinity or null: error or drop.")] = "error",
+    order: Annotated[
+        str, typer.Option(metavar="HOW", help="Order of the output's rows: rank (as picked) or input.")
+    ] = "rank",
+    invalid: INVALID = "error",
     as_json: JSON = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
     debug: DEBUG = False,
@@ -100,15 +129,56 @@ def select(
 
 @app.command()
 def methods(
-    name: Annotated[str | None, typer.Argument(help="One method, in full.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One method, in full.", show_default=False)
+    ] = None,
     bibtex: Annotated[bool, typer.Option("--bibtex", help="Print BibTeX entries.")] = False,
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:
-    """List the methods, or show one: its idea, guarantee, parameters and paper."""
+    """List the methods, or show one in full.
+
+    In full: its idea, guarantee, parameters and paper.
+    """
     from kofn.commands import run_methods
 
     run_methods(name, bibtex=bibtex, as_json=as_json)
+
+
+@app.command()
+def demo(
+    force: Annotated[bool, typer.Option("--force", help="Write ./kofn-demo again.")] = False,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """See it work: 50 of 1,797 digits, compared with random choice. Writes ./kofn-demo."""
+    from kofn.demo import run_demo
+
+    run_demo(force=force, as_json=as_json)
+
+
+@app.command()
+def verify(
+    subset: Annotated[
+        str,
+        typer.Argument(metavar="SUBSET", help="What kofn select wrote: .parquet or .arrow.", show_default=False),
+    ],
+    data: DATA,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Choose again and compare bit for bit.")] = False,
+    have: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Where the file of rows you had lies, if it has moved.")
+    ] = None,
+    threads: THREADS = None,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Check a written selection: its rows, its value and, with --rerun, the whole run again.
+
+    Example: kofn verify subset.parquet embeddings.parquet --rerun
+    """
+    from kofn.commands_verify import run_verify
+
+    run_verify(subset, data, rerun=rerun, as_json=as_json, have=have, threads=threads)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -117,7 +187,7 @@ def main(argv: list[str] | None = None) -> int:
 
     given = sys.argv[1:] if argv is None else argv
     try:
-        app(given, standalone_mode=False)
+        app(given, prog_name="kofn", standalone_mode=False)
     except KofnError as error:
         if "--debug" in given:
             raise
@@ -133,8 +203,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _other(error: Exception, *, debug: bool) -> int:
     usage: Any = getattr(error, "format_message", None)
+    if type(error).__name__ == "NoArgsIsHelpError":  # a bare `kofn`: the help has been printed
+        return 2
     if usage is not None:  # click's own: wrong option, missing argument
-        return _say(f"error: {usage()} (see: kofn --help)", 2)
+        command: Any = getattr(error, "ctx", None)
+        return _say(f"error: {usage()} (see: {'kofn' if command is None else command.command_path} --help)", 2)
     if type(error).__name__ == "Abort":
         return _say("stopped; nothing was written", 130)
     if debug:

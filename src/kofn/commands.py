@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from typing import Any
 
 import numpy as np
 
-from kofn.errors import ParameterError, UsageError
+from kofn.errors import OutputError, ParameterError, UsageError
 
 
 def run_select(
@@ -31,10 +32,12 @@ def run_select(
 
     if order not in ("rank", "input"):
         raise UsageError(f"--order {order!r} is unknown; use rank or input")
-    check_output(out, force=force)
+    if check_output(out, force=force).exists():
+        _keep_data(out, data)
     began = time.perf_counter()
     with Progress() as progress:
-        selection = select(data, k, method=method, progress=progress, **given, **parse_settings(settings, method))
+        params = parse_settings(settings, method)
+        selection = select(data, k, method=method, progress=progress, **given, **params)
         progress("reading the picks", 0, len(selection))
         table = selection.to_arrow(data)
     if order == "input":
@@ -60,6 +63,15 @@ def run_select(
     print(f"wrote {out} in {seconds:.1f} s", file=sys.stderr)
 
 
+def _keep_data(out: str, data: str) -> None:
+    """Raise where the output would replace a file that the picks are read from, --force or not."""
+    from kofn.blocks.paths import find_files
+
+    _, found = find_files(data)
+    if any(os.path.exists(path) and os.path.samefile(path, os.path.expanduser(out)) for path, _ in found):
+        raise OutputError(f"{out!r} is a file that is read here; choose another name, --force does not overwrite data")
+
+
 def parse_settings(settings: list[str], method: str) -> dict[str, Any]:
     """`--set name=value` pairs as values of the parameters' own types."""
     from typing import get_type_hints
@@ -76,10 +88,24 @@ def parse_settings(settings: list[str], method: str) -> dict[str, Any]:
         name, equals, value = setting.partition("=")
         if not equals:
             raise UsageError(f"--set {setting!r} is not NAME=VALUE; write for example --set clusters=200")
-        pairs[name.strip().replace("-", "_")] = (name.strip(), value.strip())
+        key = name.strip().replace("-", "_")
+        if key in pairs:
+            raise UsageError(f"--set {key} is given twice; give it once")
+        if key in _options():
+            raise UsageError(f"--set {key}={value.strip()}: {key} is an option of its own; write --{key} {value.strip()}")
+        pairs[key] = (name.strip(), value.strip())
     return {
         name: _parse(given, value, hints[name]) if name in hints else value for name, (given, value) in pairs.items()
     }
+
+
+def _options() -> set[str]:
+    from inspect import Parameter, signature
+
+    from kofn.front import select
+
+    named = signature(select).parameters.values()
+    return {each.name for each in named if each.kind is not Parameter.VAR_KEYWORD}
 
 
 def _parse(name: str, value: str, hint: Any) -> Any:
@@ -100,7 +126,8 @@ def _parse(name: str, value: str, hint: Any) -> Any:
     if str in kinds:
         return value
     wanted = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
-    raise ParameterError(f"--set {name}={value!r} cannot be read as {wanted}")
+    example = "200" if int in kinds else "0.5" if float in kinds else "true"
+    raise ParameterError(f"--set {name}={value!r} cannot be read as {wanted}; write for example --set {name}={example}")
 
 
 def run_methods(name: str | None, *, bibtex: bool, as_json: bool) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -16,7 +18,7 @@ from kofn.errors import BudgetError, DataError, InvalidRows, UsageError
 from kofn.intake import Source, bad_rows_of, read_have, read_source, settle_embedding, source_of
 from kofn.items import Items
 from kofn.method import Method, parameters
-from kofn.registry import build
+from kofn.registry import build, registered
 from kofn.rng import Rng
 from kofn.selection import Selection
 from kofn.tworound import TwoRound, parts_for
@@ -126,6 +128,7 @@ class Request:
     columns: dict[str, Any]
     notes: list[str]
     asked: str
+    reading: dict[str, Any] = field(default_factory=dict)
 
     @property
     def in_parts(self) -> int | None:
@@ -137,9 +140,15 @@ class Request:
         if self.method.lifts is None:
             raise BudgetError(
                 f"{self.method.name} needs {_gib(need)} for {n:,} x {d} rows and k={self.k}, memory is {_gib(self.memory)}; "
-                f"give --memory {_gib(need, up=True)}, or a method that streams or can be split (kofn methods)"
+                f"give --memory {_gib(need, up=True)}, or use {_ways_out(self.items, self.method)}"
             )
-        return parts_for(self.method, n, d, self.k, self.memory)
+        try:
+            return parts_for(self.method, n, d, self.k, self.memory)
+        except BudgetError as error:
+            enough = _enough(self.method, n, d, self.k, self.memory)
+            raise BudgetError(
+                f"{error} ({_streaming(self.items, self.method)}); {_gib(enough, up=True)} is enough"
+            ) from None
 
 
 def prepare(
@@ -157,12 +166,18 @@ def prepare(
     _check_columns(chosen, source, columns, data)
     held = read_have(source, have, id if isinstance(id, str) else None)
     kept, notes = _kept(source, chosen, columns, invalid)
-    items = data if isinstance(data, Items) else _items(source, chosen, columns, id, held, kept, run)
+    try:
+        items = data if isinstance(data, Items) else _items(source, chosen, columns, id, held, kept, run)
+    except InvalidRows as error:
+        what = str(error).partition(";")[0]
+        raise DataError(f"{what}{_where(source, error.first)}; mend them, or leave them out with --invalid drop") from error
     if items.sparse and "sparse" not in chosen.accepts and "embeddings" in chosen.needs:
         raise DataError(f"{chosen.name} needs dense rows; give x.toarray(), or reduce them first (TruncatedSVD)")
     picked = count(k, items.free, what="rows" if items.have is None else "rows that you do not have yet")
     asked = method if isinstance(method, str) else chosen.name
-    return Request(source, items, picked, chosen, limit, kept, {**columns, "id": id, "have": have}, notes, asked)
+    named = {**columns, "embedding": embedding, "id": id, "have": have}
+    reading = {"invalid": invalid, "dtype": dtype}
+    return Request(source, items, picked, chosen, limit, kept, named, notes, asked, reading)
 
 
 def carry_out(request: Request, rng: Rng) -> Selection:
@@ -176,9 +191,8 @@ def carry_out(request: Request, rng: Rng) -> Selection:
     except InvalidRows as error:
         raise _count_invalid(request, error) from error
     except MemoryError as error:
-        raise BudgetError(
-            f"{method.name} ran out of memory; give fewer rows, or a method that streams (kofn methods)"
-        ) from error
+        ways = _ways_out(items, method)
+        raise BudgetError(f"{method.name} ran out of memory; give fewer rows, or use {ways}") from error
     assert len(np.unique(chosen.indices)) == len(chosen), f"{method.name} picked a row twice"
     rows = chosen.indices if request.kept is None else request.kept[chosen.indices]
     ids = items.ids[chosen.indices] if items.ids is not None else _ids(request, rows)
@@ -265,15 +279,15 @@ def _count_invalid(request: Request, error: InvalidRows) -> DataError:
     source = request.source
     bad = np.flatnonzero(bad_rows_of(source, metric))
     first = int(bad[0])
-    where = ""
-    if source.dataset is not None and source.array is None:
-        group = source.dataset.groups[source.dataset.group_at(first)]
-        where = f" ({source.dataset.files[group.file].name})"
-    zero = " or are zero vectors, which have no direction under cosine," if metric == "cosine" else ""
+    zero = " or are zero vectors, which have no direction under cosine" if metric == "cosine" else ""
     return DataError(
-        f"{len(bad):,} of {source.n:,} rows hold null, NaN or infinity{zero} the first at row {first}{where}; "
+        f"{len(bad):,} of {source.n:,} rows hold null, NaN or infinity{zero}, the first at row {first}{_where(source, first)}; "
         "mend them, or leave them out with --invalid drop"
     )
+
+
+def _where(source: Source, row: int) -> str:
+    return "" if source.dataset is None or source.array is not None else f" ({source.dataset.place_of(row)})"
 
 
 def _ids(request: Request, rows: Any) -> Any:
@@ -305,11 +319,6 @@ def _provenance(request: Request, rng: Rng, part: int | None, rows: Any, chosen:
             "guarantee": method.lifts,
         }
     settings = {each.name: _plain(getattr(method, each.name)) for each in parameters(type(method))}
-    used = {
-        role: value if isinstance(value, str) else "array"
-        for role, value in request.columns.items()
-        if value is not None
-    }
     return {
         **chosen.provenance,
         "kofn": __version__,
@@ -323,15 +332,33 @@ def _provenance(request: Request, rng: Rng, part: int | None, rows: Any, chosen:
         "d": items.d,
         "total_weight": float(items.row_weights.sum()),
         "have": len(items.have_rows),
-        "columns": used,
+        "columns": _named(request),
+        "reading": request.reading,
         "data": request.source.describe(),
         "run": run,
         "notes": [*request.notes, *chosen.provenance.get("notes", [])],
-        "digests": {"indices": _digest(rows), "weights": _digest(chosen.weights)},
+        "digests": _digests(request, rows, chosen),
     }
 
 
-def _digest(values: Any) -> str:
+def _named(request: Request) -> dict[str, str]:
+    """The columns that were given, by role: a name, a path, or "array"."""
+    given = {**{role: getattr(request.items, name) for role, name in COLUMNS.items()}, "have": request.items.have}
+    given |= {role: value for role, value in request.columns.items() if value is not None}
+    named = {role: os.fspath(value) if isinstance(value, str | os.PathLike) else "array" for role, value in given.items()}
+    return {role: value for role, value in named.items() if given[role] is not None}
+
+
+def _digests(request: Request, rows: Any, chosen: Selection) -> dict[str, str]:
+    digests = {"indices": digest_of(rows), "weights": digest_of(chosen.weights)}
+    held = request.items.have_rows
+    if len(held):
+        digests["have"] = digest_of(held if request.kept is None else request.kept[held])
+    return digests
+
+
+def digest_of(values: Any) -> str:
+    """Digest of an array's bytes, as the provenance keeps them."""
     return blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).hexdigest()
 
 
@@ -341,6 +368,34 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def _ways_out(items: Items, method: Method) -> str:
+    """The methods that need less memory at once, by name."""
+    split = ", ".join(cls.name for cls in _others(items, method) if not cls.streams and cls.lifts is not None)
+    return f"a method that streams ({_streaming(items, method)})" + (f" or can be split ({split})" if split else "")
+
+
+def _streaming(items: Items, method: Method) -> str:
+    return ", ".join(cls.name for cls in _others(items, method) if cls.streams)
+
+
+def _others(items: Items, method: Method) -> list[type[Method]]:
+    """The other methods that can read these items."""
+    ready = {"embeddings"} | {name for name in COLUMNS.values() if getattr(items, name) is not None}
+    return [cls for cls in registered() if cls.needs <= ready and cls is not type(method)]
+
+
+def _enough(method: Method, n: int, d: int, k: int, memory: int) -> int:
+    """The first of `memory` times 2, 4, 8, ... in which the method fits, whole or in parts."""
+    while True:
+        memory *= 2
+        if method.bytes(n, d, k) <= memory:
+            return memory
+        with suppress(BudgetError):
+            parts_for(method, n, d, k, memory)
+            return memory
+
+
 def _gib(size: int, *, up: bool = False) -> str:
-    unit, name = (2**30, "GiB") if size >= 2**30 else (2**20, "MiB")
+    units = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
+    unit, name = next((unit, name) for unit, name in units if size >= unit)
     return f"{int(np.ceil(size / unit))}{name}" if up else f"{size / unit:.3g} {name}"

@@ -165,7 +165,9 @@ def read_have(source: Source, given: Any, ids: str | None = None) -> Array | Non
             return np.asarray(column.fill_null(False).to_numpy())
         return np.asarray(column.is_valid().to_numpy())
     if not Path(name).is_file():
-        raise DataError(f"have={name!r} is neither a column nor a file")
+        raise DataError(
+            f"have={name!r} is neither a column nor a file; give a file of row numbers or ids, or a column of the data"
+        )
     return _have_from_file(source, name, ids)
 
 
@@ -255,15 +257,19 @@ def _to_numpy(column: Any, role: str, name: str) -> Array:
             raise DataError(f"{role}={name!r} holds {column.type}, not numbers; give a numeric column")
         return np.asarray(column.cast(pa.float64()).to_numpy())
     if role == "group":
-        return _codes(column)
+        return _codes(column, name)
     return np.asarray(column.to_numpy())
 
 
-def _codes(column: Any) -> Array:
+def _codes(column: Any, name: str) -> Array:
     """Values as int32 codes in the order of the sorted values; null is a group of its own."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if pa.types.is_nested(column.type):
+        raise DataError(
+            f"group={name!r} holds {column.type}, which names no groups; give a column of text, whole numbers or truth values"
+        )
     if not pa.types.is_dictionary(column.type):
         column = pc.dictionary_encode(column, null_encoding="encode")
     column = column.unify_dictionaries()

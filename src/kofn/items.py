@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kofn.blocks import FileBlocks, MemoryBlocks, Run
 from kofn.core.block import Blocks, Doubles, Floats, Rows
-from kofn.errors import DataError, UsageError
+from kofn.errors import DataError, InvalidRows, UsageError
 
 COLUMNS = ("ids", "labels", "scores", "groups", "weights", "have")
 
@@ -120,6 +120,10 @@ class Items:
             return FileBlocks(door.dataset, door.embedding, metric=metric, kept=door.kept, run=self.run)
         return MemoryBlocks(self.embeddings, metric=metric, run=self.run)
 
+    def hold(self, x: Any) -> Blocks:
+        """Rows of a sample, or centers, as `Blocks` of their own with these items' threads."""
+        return MemoryBlocks(x, run=replace(self.run, tell=None))
+
     def everything(self, metric: str = "euclidean") -> Floats:
         """All rows as one float32 (n, d) array, for methods that work in memory. A view where that is possible."""
         x = self.blocks(metric).take(np.arange(self.n))
@@ -183,9 +187,9 @@ def _numbers(values: Any, n: int, name: str) -> Doubles:
     numbers = array.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(numbers))
     if len(bad):
-        raise DataError(
-            f"{name} holds null, NaN or infinity in {len(bad)} of {n} rows, the first at row {int(bad[0])}; "
-            "mend them, or leave those rows out with --invalid drop"
+        first = int(bad[0])
+        raise InvalidRows(
+            f"{name} hold null, NaN or infinity in {len(bad):,} of {n:,} rows, the first at row {first}; mend them", first
         )
     return numbers
 
@@ -203,7 +207,9 @@ def _mask(have: Any, n: int) -> NDArray[np.bool_]:
             raise UsageError(f"have holds {array.dtype}; give truth values or row numbers")
         if array.size and (array.min() < 0 or array.max() >= n):
             wrong = int(array.min() if array.min() < 0 else array.max())
-            raise UsageError(f"have names row {wrong}, but rows go from 0 to {n - 1}")
+            raise UsageError(
+                f"have names row {wrong}, but rows go from 0 to {n - 1}; give row numbers of this data, or ids with --id COL"
+            )
         mask = np.zeros(n, dtype=bool)
         mask[array.astype(np.int64)] = True
     if mask.all():

@@ -50,8 +50,13 @@ class Method:
 
     Class attributes say what a method is: `needs` (columns it cannot do without), `uses` (columns it reads when given),
     `accepts` ("dense", "sparse"), `streams` (memory O(k + clusters) plus 16 bytes a row), `random`, `prefix` (the picks for a
-    smaller k begin those for a larger one), `weights` ("count", "design" or "none"), `objective` (a name in
-    `kofn.core.objectives`), `claims` (the guarantee), `lifts` (what is left of it when run on parts; None: never).
+    smaller k begin those for a larger one), `weights` ("count", "design" or "none"), `cells` (whether count weights are the
+    Voronoi cells of the picks and `have`, which `verify` recounts, or sizes of clusters), `diminishing` (whether gains never
+    grow from pick to pick), `objective` (a name in `kofn.core.objectives`), `claims` (the guarantee), `lifts` (what is left of
+    it when run on parts; None: never).
+
+    A class whose guarantee can be checked on an answer defines `bound(items, selection) -> (sentence, value, limit)`, or None
+    where it says nothing: `verify` prints the sentence and refuses an answer whose value is above the limit.
     """
 
     name: ClassVar[str]
@@ -64,6 +69,8 @@ class Method:
     random: ClassVar[bool] = True
     prefix: ClassVar[bool] = False
     weights: ClassVar[str] = "count"
+    cells: ClassVar[bool] = True
+    diminishing: ClassVar[bool] = False
     objective: ClassVar[str | None] = None
     claims: ClassVar[str] = ""
     lifts: ClassVar[str | None] = None

@@ -10,6 +10,10 @@ from kofn.method import Method
 METHODS = {
     "uniform": "kofn.represent.uniform:Uniform",
     "top": "kofn.represent.top:Top",
+    "kmeans": "kofn.represent.kmeans:KMeans",
+    "sensitivity": "kofn.represent.sensitivity:Sensitivity",
+    "hierarchical": "kofn.balance.hierarchical:Hierarchical",
+    "kcenter": "kofn.represent.kcenter:KCenter",
 }
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 METADATA_KEY = b"kofn"
+COLUMNS = ("kofn_index", "kofn_rank", "kofn_weight", "kofn_inclusion", "kofn_stratum", "kofn_gain")
+"""What a written selection adds to the columns of the data, as far as it has them."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class Selection:
 
     def to_arrow(self, data: Any = None) -> pa.Table:
         """The picks as an Arrow table: every column of `data` (if given), then kofn_index, kofn_rank, kofn_weight and,
-        for designs, kofn_inclusion; the provenance in the schema's metadata under "kofn"."""
+        for designs, kofn_inclusion; the provenance in the schema's metadata under "kofn". Columns of these names that the
+        data bring along from an earlier selection are left out."""
         import pyarrow as pa
 
         from kofn.blocks.tables import as_arrow
@@ -107,7 +110,7 @@ class Selection:
         columns: dict[str, Any] = {}
         if data is not None:
             table = as_arrow(self.take(data))
-            columns = {name: table.column(name) for name in table.schema.names}
+            columns = {name: table.column(name) for name in table.schema.names if name not in COLUMNS}
         elif self.ids is not None:
             columns["id"] = pa.array(self.ids)
         columns["kofn_index"] = pa.array(self.indices)
@@ -130,14 +133,16 @@ class Selection:
         from kofn.core.assign import assign
 
         blocks, rows = items.blocks(metric or self.metric), self._standing(items)
-        return np.concatenate([rows[labels] for labels, _ in assign(blocks, blocks.take(rows))])
+        stands = np.concatenate([rows[labels] for labels, _ in assign(blocks, blocks.take(rows))])
+        stands[rows] = rows  # a pick stands for itself, also where another is its duplicate
+        return stands
 
     def weights_from(self, items: Items, *, metric: str | None = None) -> Doubles:
         """Voronoi counts: the total weight of the rows nearest to each pick, `have` rows covering theirs; float64 (k,)."""
         from kofn.core.assign import cell_weights
 
         blocks, rows = items.blocks(metric or self.metric), self._standing(items)
-        return cell_weights(blocks, blocks.take(rows), items.weights)[: len(self)]
+        return cell_weights(blocks, blocks.take(rows), items.weights, rows)[: len(self)]
 
     def estimate(self, values: Any) -> Estimate:
         """The mean and total of `values` over all rows that `have` does not hold, unbiased, with a 95 % interval.

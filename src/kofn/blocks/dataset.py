@@ -104,6 +104,12 @@ class Dataset:
         """Position in `groups` of the group that holds this row."""
         return bisect_right(self._starts, row) - 1
 
+    def place_of(self, row: int) -> str:
+        """The file that holds this row, and the row's number in it where there are several files."""
+        number = self.groups[self.group_at(row)].file
+        name = self.files[number].name
+        return name if len(self.files) == 1 else f"row {row - sum(file.rows for file in self.files[:number])} of {name}"
+
     def read(self, start: int, stop: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Batches that hold rows start..stop-1, in order, entered at the group that holds `start`."""
         first, last = self.group_at(start), self.group_at(stop - 1)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from kofn.blocks.dataset import Dataset
-from kofn.core.block import Floats
+from kofn.core.block import Floats, Rows
 from kofn.errors import DataError, UsageError
 
 DTYPES = ("float16", "float32", "float64", "int8", "uint8")
@@ -38,8 +38,15 @@ class Embedding:
     d: int
     dtype: str
 
-    def fill(self, batch: pa.RecordBatch, out: Floats, first_row: int) -> None:
-        """Write the batch's vectors into `out` (rows, d); null rows become NaN."""
+    def fill(self, batch: pa.RecordBatch, out: Floats, rows: int | Rows) -> None:
+        """Write the batch's vectors into `out` (rows, d); null rows become NaN, numbers beyond float32 infinity.
+
+        `rows` is the number of the batch's first row, or the numbers of all its rows: errors name them.
+        """
+        with np.errstate(over="ignore"):
+            self._fill(batch, out, rows)
+
+    def _fill(self, batch: pa.RecordBatch, out: Floats, rows: int | Rows) -> None:
         if self.kind == "numeric":
             for at, name in enumerate(self.columns):
                 column = batch.column(batch.schema.get_field_index(name))
@@ -47,13 +54,13 @@ class Embedding:
             return
         column = batch.column(batch.schema.get_field_index(self.columns[0]))
         if column.null_count or (self.kind == "list" and _has_null_values(column)):
-            self._fill_around_nulls(column, out, first_row)
+            self._fill_around_nulls(column, out, rows)
         elif self.kind == "binary":
             out[:] = _binary_values(column, self.dtype, self.d)
         else:
-            out[:] = _list_values(column, self.d, first_row, self.columns[0])
+            out[:] = _list_values(column, self.d, rows, self.columns[0])
 
-    def _fill_around_nulls(self, column: Any, out: Floats, first_row: int) -> None:
+    def _fill_around_nulls(self, column: Any, out: Floats, rows: int | Rows) -> None:
         out[:] = np.nan
         valid = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
         kept = column.take(pa.array(valid))
@@ -61,12 +68,14 @@ class Embedding:
             out[valid] = _binary_values(kept, self.dtype, self.d)
         else:
             values = kept.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-            _check_lengths(kept, self.d, first_row, self.columns[0])
+            _check_lengths(kept, self.d, rows + valid if isinstance(rows, int) else rows[valid], self.columns[0])
             out[valid] = values.reshape(-1, self.d)
 
 
 def find_embedding(dataset: Dataset, name: str | None, dtype: str | None) -> Embedding | None:
     """The embedding that `name` means, or the only column that can be one; None when there is no such column."""
+    if dtype is not None and dtype not in DTYPES:
+        raise DataError(f"dtype={dtype!r} is unknown; use one of: {', '.join(DTYPES)}")
     if name is not None and any(mark in name for mark in "*?["):
         return _numeric(dataset, name)
     if name is None:
@@ -96,13 +105,15 @@ def _is_list(kind: Any) -> bool:
 def _vectors(dataset: Dataset, name: str, dtype: str | None) -> Embedding:
     kind = dataset.schema.field(name).type
     if pa.types.is_fixed_size_binary(kind):
-        if dtype not in DTYPES:
+        if dtype is None:
             raise UsageError(
                 f"{name!r} is binary ({kind.byte_width} bytes a row); say what numbers it holds: --dtype float32"
             )
         size = np.dtype(dtype).itemsize
         if kind.byte_width % size:
-            raise UsageError(f"{name!r} has {kind.byte_width} bytes a row, not a multiple of {dtype}'s {size}")
+            raise UsageError(
+                f"{name!r} has {kind.byte_width} bytes a row, not a multiple of {dtype}'s {size}; give another --dtype"
+            )
         return Embedding((name,), "binary", kind.byte_width // size, dtype)
     if not _is_list(kind):
         if pa.types.is_integer(kind) or pa.types.is_floating(kind):
@@ -134,7 +145,7 @@ def _first_length(dataset: Dataset, name: str) -> int:
         column = batch.column(0).drop_null()
         if len(column):
             return len(column[0])
-    raise DataError(f"{name!r} is null in every row")
+    raise DataError(f"{name!r} is null in every row; name another column with --embedding")
 
 
 def _binary_values(column: Any, dtype: str, d: int) -> Any:
@@ -142,22 +153,24 @@ def _binary_values(column: Any, dtype: str, d: int) -> Any:
     return raw[column.offset * d : (column.offset + len(column)) * d].reshape(-1, d)
 
 
-def _list_values(column: Any, d: int, first_row: int, name: str) -> Any:
+def _list_values(column: Any, d: int, rows: int | Rows, name: str) -> Any:
     values = column.flatten()
     if not pa.types.is_fixed_size_list(column.type):
-        _check_lengths(column, d, first_row, name)
+        _check_lengths(column, d, rows, name)
     return values.to_numpy(zero_copy_only=False).reshape(-1, d)
 
 
-def _check_lengths(column: Any, d: int, first_row: int, name: str) -> None:
+def _check_lengths(column: Any, d: int, rows: int | Rows, name: str) -> None:
     if pa.types.is_fixed_size_list(column.type):
         return
     lengths = np.diff(column.offsets.to_numpy())
     wrong = np.flatnonzero(lengths != d)
     if len(wrong):
+        first = int(wrong[0])
+        row = rows + first if isinstance(rows, int) else int(rows[first])
         raise DataError(
-            f"row {first_row + int(wrong[0])} of {name!r} has {int(lengths[wrong[0]])} numbers where the first row has {d}; "
-            "every vector must have the same length"
+            f"row {row} of {name!r} has {int(lengths[first])} numbers where the first row has {d}; "
+            "every vector must have the same length: mend that row, or name another column with --embedding"
         )
 
 

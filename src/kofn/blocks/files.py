@@ -94,7 +94,7 @@ class FileBlocks:
         physical = rows if self.kept is None else self.kept[rows]
         table = self.dataset.take(physical, self.embedding.columns, self.run.workers)
         x = np.empty((len(rows), self.d), dtype=np.float32)
-        self._fill(table.to_batches(), x, 0)
+        self._fill(table.to_batches(), x, physical)
         check_rows(x, 0, self.metric)
         return unit_rows(x) if self.metric == "cosine" else x
 
@@ -123,11 +123,12 @@ class FileBlocks:
             self._fill(feed.next_rows(rows), x, self._physical(slab * SLAB))
             yield x
 
-    def _fill(self, batches: Any, x: Floats, first_row: int) -> None:
+    def _fill(self, batches: Any, x: Floats, rows: int | Rows) -> None:
         at = 0
         for batch in batches:
-            self.embedding.fill(batch, x[at : at + batch.num_rows], first_row + at)
-            at += batch.num_rows
+            until = at + batch.num_rows
+            self.embedding.fill(batch, x[at:until], rows + at if isinstance(rows, int) else rows[at:until])
+            at = until
 
     def _prepare(self, slab: int, x: Floats) -> Floats:
         if self.check and slab not in self._checked:

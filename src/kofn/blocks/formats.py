@@ -131,12 +131,21 @@ def _open_npy(filesystem: Any, path: str) -> tuple[Any, tuple[int, ...], Any]:
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read_header(source)
         offset = source.tell()
+        size = source.size()
     if dtype.hasobject:
         raise DataError(f"{path} holds Python objects; save a plain array of numbers")
+    if dtype.kind not in "fiu" or dtype.itemsize > 8:
+        raise DataError(f"{path} holds {dtype}, not numbers that kofn reads; save it as float32")
     if len(shape) != 2 or fortran:
         order = " in Fortran order" if fortran else ""
-        raise DataError(f"{path} holds an array of shape {shape}{order}; kofn needs C-ordered (rows, dimensions)")
+        raise DataError(
+            f"{path} holds an array of shape {shape}{order}; kofn needs (rows, dimensions) in C order: "
+            "save np.ascontiguousarray(x), for one number a row x[:, None]"
+        )
     n, d = shape
+    if size < offset + n * d * dtype.itemsize:
+        whole = max(0, size - offset) // (d * dtype.itemsize)
+        raise DataError(f"{path} is cut off: it holds {whole:,} of its {n:,} rows; write it again")
     schema = pa.schema([pa.field("embedding", pa.list_(pa.from_numpy_dtype(dtype), d))])
     return schema, (n,), partial(_npy_batches, filesystem, path, n, d, dtype, offset)
 

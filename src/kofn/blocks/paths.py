@@ -20,12 +20,17 @@ Found = list[tuple[str, str]]
 
 def find_files(path: str) -> tuple[Any, Found]:
     """The filesystem and the data files that `path` names, sorted by path. Hidden files are left out."""
+    if not path.strip():
+        raise UsageError("the data's path is empty; give a file, a folder, a glob in quotes, or a URI")
     filesystem, root = _filesystem(path)
-    if any(mark in root for mark in "*?["):
-        found = _glob(filesystem, root)
-        base = os.path.dirname(root.split("*")[0].split("?")[0].split("[")[0])
-    else:
-        found, base = _file_or_folder(filesystem, root, path)
+    try:
+        if any(mark in root for mark in "*?["):
+            found = _glob(filesystem, root)
+            base = os.path.dirname(root.split("*")[0].split("?")[0].split("[")[0])
+        else:
+            found, base = _file_or_folder(filesystem, root, path)
+    except OSError as error:
+        raise DataError(f"{path!r} cannot be listed: {' '.join(str(error).split())[:200]}") from error
     if not found:
         raise DataError(f"no data file in {path!r}; kofn reads {', '.join(ENDINGS)}")
     return filesystem, [(name, os.path.relpath(name, base or ".")) for name in sorted(found)]

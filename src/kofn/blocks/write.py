@@ -21,10 +21,14 @@ ENDINGS = (".parquet", ".arrow", ".csv", ".jsonl", ".npy")
 def check_output(path: str, *, force: bool, endings: tuple[str, ...] = ENDINGS) -> Path:
     """The path, if something can be written there: a known ending, a folder that exists and is writable, no file lost."""
     target = Path(path).expanduser()
-    if target.suffix not in endings:
-        raise OutputError(f"{path!r} ends in {target.suffix!r}; kofn writes {', '.join(endings)}")
     if target.is_dir():
-        raise OutputError(f"{path!r} is a folder; give a file name")
+        raise OutputError(f"{path!r} is a folder; give a file name, such as {target / ('subset' + endings[0])}")
+    if target.suffix not in endings:
+        ending = f"ends in {target.suffix!r}" if target.suffix else "has no ending"
+        raise OutputError(f"{path!r} {ending}; kofn writes {', '.join(endings)}")
+    over = next((above for above in target.parents if above.is_file()), None)
+    if over is not None:
+        raise OutputError(f"{str(over)!r} is a file, not a folder; choose another place than {path!r}")
     if not target.parent.is_dir():
         raise OutputError(f"the folder {str(target.parent)!r} does not exist; make it first: mkdir -p {target.parent}")
     if not os.access(target.parent, os.W_OK):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core.block import Block, Blocks, Doubles, Floats, by_slab
+from kofn.core.block import TILE, Block, Blocks, Doubles, Floats, Rows, by_slab
 from kofn.core.distance import Centers, nearest_in_tile
 from kofn.core.reduce import tree_sum
 
@@ -30,10 +30,32 @@ def nearest_distances(blocks: Blocks, points: Floats) -> Iterator[Floats]:
         yield np.sqrt(squared)
 
 
-def cell_weights(blocks: Blocks, points: Floats, weights: Doubles | None = None) -> Doubles:
-    """Total weight of the rows nearest to each point (Voronoi counts), float64 (k,). One pass."""
+def cell_weights(blocks: Blocks, points: Floats, weights: Doubles | None = None, rows: Rows | None = None) -> Doubles:
+    """Total weight of the rows nearest to each point (Voronoi counts), float64 (k,). One pass.
+
+    Where `rows`, the points' own row numbers, are given, each point stands at least for itself, so that duplicates among
+    the points do not leave one with nothing.
+    """
     each = None if weights is None else by_slab(weights)
-    return np.asarray(tree_sum(blocks.map(_cells_of_block, Centers(points), each=each)))
+    counts = np.asarray(tree_sum(blocks.map(_cells_of_block, Centers(points), each=each)))
+    if rows is not None:
+        own = np.ones(len(rows)) if weights is None else weights[rows]
+        _stand_for_itself(points, own, counts)
+    return counts
+
+
+def own_cells(points: Floats) -> NDArray[np.int64]:
+    """The point that each point is counted to when it is a row like any other; differs from itself for duplicates."""
+    centers = Centers(points)
+    labels = [nearest_in_tile(at, points[at : at + TILE], centers)[0] for at in range(0, len(points), TILE)]
+    return np.concatenate(labels).astype(np.int64)
+
+
+def _stand_for_itself(points: Floats, own: Doubles, counts: Doubles) -> None:
+    home = own_cells(points)
+    moved = np.flatnonzero(home != np.arange(len(points)))
+    np.subtract.at(counts, home[moved], own[moved])
+    counts[moved] += own[moved]
 
 
 def _cells_of_block(block: Block, centers: Centers, weights: Any = None) -> Doubles:

@@ -49,7 +49,7 @@ class Block:
         """Global number one past the last row."""
         return self.start + int(self.x.shape[0])
 
-    def map_tiles(self, fn: Callable[..., Any], *shared: Any, each: Sequence[Any] | None = None) -> list[Any]:
+    def map_tiles(self, fn: Callable[..., Any], *shared: Any, each: Any = None) -> list[Any]:
         """`fn(start, x, *shared[, each slice])` for every tile, results in tile order.
 
         `each` is an array aligned with the block's rows; a tile gets its slice of it.

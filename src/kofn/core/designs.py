@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core.block import Doubles, Rows
+from kofn.core.block import SLAB, Doubles, Rows
 
 
 def smallest(keys: Any, k: int) -> Rows:
@@ -21,6 +22,69 @@ def smallest(keys: Any, k: int) -> Rows:
     chosen = np.concatenate([below, level])
     chosen.sort()
     return chosen[np.argsort(keys[chosen], kind="stable")].astype(np.int64)
+
+
+def smallest_numbers(
+    n: int, k: int, numbers: Callable[[int, int], Doubles], excluded: NDArray[np.bool_] | None = None
+) -> Rows:
+    """The k of n rows whose own numbers are smallest, in that order: a simple random sample drawn without any data.
+
+    Parameters
+    ----------
+    numbers : callable
+        `numbers(start, stop)` gives rows their uniform numbers in (0, 1), such as `rng.rows` for one purpose.
+    excluded : bool (n,), optional
+        Rows that cannot be drawn; at least k must be left.
+
+    Notes
+    -----
+    O(n) time, O(k) memory: only numbers below a limit that k of them almost surely undercut are kept.
+    """
+    free = n if excluded is None else n - int(excluded.sum())
+    share = (k + 6 * np.sqrt(k) + 12) / free
+    while True:
+        found, rows = _below(n, min(share, 1.0), numbers, excluded)
+        if len(rows) >= k:
+            return np.asarray(rows[smallest(found, k)])
+        share *= 2
+
+
+def _below(
+    n: int, limit: float, numbers: Callable[[int, int], Doubles], excluded: NDArray[np.bool_] | None
+) -> tuple[Doubles, Rows]:
+    found, rows = [], []
+    for start in range(0, n, SLAB):
+        u = numbers(start, min(start + SLAB, n))
+        low = u < limit
+        if excluded is not None:
+            low &= ~excluded[start : start + SLAB]
+        at = np.flatnonzero(low)
+        found.append(u[at])
+        rows.append(at + start)
+    return np.concatenate(found), np.concatenate(rows).astype(np.int64)
+
+
+class TopStream:
+    """Keeps the `size` rows with the largest keys of a stream of slabs, in O(size) memory; ties to the lowest row."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.keys, self.values, self.rows = np.empty(0), np.empty(0), np.empty(0, np.int64)
+
+    def add(self, keys: Doubles, values: Doubles, rows: Rows) -> None:
+        """Join a slab's rows, ascending, to what is kept."""
+        joined = np.concatenate([self.keys, keys]), np.concatenate([self.values, values])
+        rows = np.concatenate([self.rows, rows])
+        best = np.sort(smallest(-joined[0], min(self.size, len(rows))))
+        self.keys, self.values, self.rows = joined[0][best], joined[1][best], rows[best]
+
+    def sample(self, k: int) -> tuple[Rows, Doubles]:
+        """The k best rows, best first, and their inclusion as `priority_sample` has it."""
+        order = smallest(-self.keys, len(self.keys))
+        picks = order[:k]
+        tau = self.keys[order[k]] if len(order) > k else 0.0
+        inclusion = np.ones(len(picks)) if tau <= 0 else np.minimum(1.0, self.values[picks] / tau)
+        return self.rows[picks], inclusion
 
 
 def priority_sample(sizes: Doubles, uniforms: Doubles, k: int) -> tuple[Rows, Doubles]:

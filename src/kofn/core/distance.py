@@ -17,7 +17,7 @@ CLOSE = 1e-5
 """Scores this close, relative to the squared lengths behind them, are compared again by differences in float64."""
 
 _PRODUCT = 1 << 20  # numbers in a product's result: it stays in the cache between the product and the scan
-LANES = 64
+LANES, FEW = 64, 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def nearest_in_tile(start: int, x: Any, centers: Centers) -> tuple[NDArray[np.in
         x = x.toarray()
     m = len(x)
     labels, squared = np.empty(m, np.int32), np.empty(m, np.float32)
-    size, lanes = centers.piece, np.empty(LANES, np.float32)
+    size, lanes = centers.piece, np.empty(LANES + FEW, np.float32)
     for at in range(0, m, size):
         rows = x[at : at + size]
         shifted = np.subtract(rows, centers.shift, out=scratch("shifted", *rows.shape))
@@ -116,6 +116,31 @@ def squared_distance(a: Floats, b: Floats) -> float:
 
 
 @kernel
+def _lane_minima(product: Floats, half_squares: Floats, lanes: Floats) -> float:
+    """Smallest score of a row; `lanes[LANES + l]` gets the smallest among centers l, l + FEW, ...
+
+    Loops over lanes are what the compiler turns into vector instructions; a plain minimum over j it does not.
+    """
+    k = len(product)
+    for lane in range(LANES):
+        lanes[lane] = np.inf
+    for step in range(k // LANES):
+        for lane in range(LANES):
+            v = half_squares[step * LANES + lane] - product[step * LANES + lane]
+            lanes[lane] = min(v, lanes[lane])
+    for j in range(k - k % LANES, k):
+        lanes[j % LANES] = min(half_squares[j] - product[j], lanes[j % LANES])
+    for lane in range(FEW):
+        lanes[LANES + lane] = min(
+            min(lanes[lane], lanes[lane + FEW]), min(lanes[lane + 2 * FEW], lanes[lane + 3 * FEW])
+        )
+    best = np.float32(np.inf)
+    for lane in range(FEW):
+        best = min(best, lanes[LANES + lane])
+    return best
+
+
+@kernel
 def _settle(
     products: Floats,
     lengths: Floats,
@@ -128,31 +153,18 @@ def _settle(
 ) -> None:
     """Nearest center of each row from its products; centers within `CLOSE` of the best are compared by differences."""
     m, k = products.shape
-    whole = k - k % LANES
     widest = np.float32(0.0)
     for j in range(k):
         widest = max(widest, half_squares[j])
     for i in range(m):
-        p = products[i]
-        for lane in range(LANES):
-            lanes[lane] = np.inf
-        for j in range(0, whole, LANES):
-            for lane in range(LANES):
-                v = half_squares[j + lane] - p[j + lane]
-                lanes[lane] = v if v < lanes[lane] else lanes[lane]
-        for j in range(whole, k):
-            v = half_squares[j] - p[j]
-            lanes[j - whole] = v if v < lanes[j - whole] else lanes[j - whole]
-        best = np.float32(np.inf)
-        for lane in range(LANES):
-            best = min(best, lanes[lane])
+        best = _lane_minima(products[i], half_squares, lanes)
         limit = best + np.float32(CLOSE) * (np.float32(0.5) * lengths[i] + widest)
         found = -1
         least = np.inf
-        for lane in range(LANES):
-            if lanes[lane] <= limit:
-                for j in range(lane, k, LANES):
-                    if half_squares[j] - p[j] <= limit:
+        for lane in range(FEW):
+            if lanes[LANES + lane] <= limit:
+                for j in range(lane, k, FEW):
+                    if half_squares[j] - products[i, j] <= limit:
                         exact = squared_distance(rows[i], points[j])
                         if exact < least or (exact == least and j < found):
                             least = exact

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
 from kofn.core.block import SLAB, Doubles, Rows
-from kofn.core.designs import priority_sample, smallest
+from kofn.core.designs import priority_sample, smallest_numbers
 from kofn.errors import DataError
 from kofn.items import Items
 from kofn.method import Method, Paper, param, shared_out
@@ -55,7 +56,7 @@ class Uniform(Method):
         if items.scores is not None:
             check_distribution(items, k)
         if items.groups is None and items.scores is None:
-            picks = smallest_rows(items, k, rng)
+            picks = smallest_numbers(items.n, k, partial(rng.rows, purpose="draw"), items.have)
             inclusion, strata, left_out = np.full(k, k / items.free), None, 0
         elif items.groups is None:
             picks, inclusion, strata, left_out = *draw_by_score(items, k, rng), None, 0
@@ -78,29 +79,6 @@ class Uniform(Method):
     def passes(self, n: int, d: int, k: int) -> int:
         """None: choosing needs no data."""
         return 0
-
-
-def smallest_rows(items: Items, k: int, rng: Rng) -> Rows:
-    """The k rows with the smallest numbers, in that order, in O(k) memory."""
-    share = (k + 6 * np.sqrt(k) + 12) / items.free
-    while True:
-        numbers, rows = _below(items, min(share, 1.0), rng)
-        if len(rows) >= k:
-            return rows[smallest(numbers, k)]
-        share *= 2
-
-
-def _below(items: Items, limit: float, rng: Rng) -> tuple[Doubles, Rows]:
-    numbers, rows = [], []
-    for start in range(0, items.n, SLAB):
-        u = rng.rows(start, min(start + SLAB, items.n), "draw")
-        low = u < limit
-        if items.have is not None:
-            low &= ~items.have[start : start + SLAB]
-        at = np.flatnonzero(low)
-        numbers.append(u[at])
-        rows.append(at + start)
-    return np.concatenate(numbers), np.concatenate(rows).astype(np.int64)
 
 
 def draw_by_score(items: Items, k: int, rng: Rng) -> tuple[Rows, Doubles]:
@@ -137,14 +115,19 @@ def draw_by_group(items: Items, k: int, rng: Rng, equal: bool) -> tuple[Rows, Do
 
 def check_distribution(items: Items, k: int) -> None:
     """Raise DataError unless the scores can be chances: none negative, at least k of them positive."""
+    check_not_negative(items)
     scores: Any = items.scores if items.have is None else np.where(items.have, 0.0, items.scores)
-    if (scores < 0).any():
-        first = int(np.flatnonzero(scores < 0)[0])
-        raise DataError(
-            f"score {scores[first]:g} of row {first} is negative; drawing in proportion needs scores of 0 or more "
-            "(for the highest scores use --method top)"
-        )
     positive = int((scores > 0).sum())
     if positive < k:
         what = "all scores are 0" if positive == 0 else f"only {positive} rows have a score above 0"
         raise DataError(f"{what}; drawing k={k} rows in proportion to the score needs at least that many above 0")
+
+
+def check_not_negative(items: Items) -> None:
+    """Raise DataError when a score cannot be a chance or a loss."""
+    below = np.flatnonzero(items.scores < 0)
+    if len(below):
+        raise DataError(
+            f"score {items.scores[below[0]]:g} of row {int(below[0])} is negative; drawing in proportion needs scores of 0 or "
+            "more (for the highest scores use --method top)"
+        )

@@ -1,0 +1,54 @@
+"""Two rounds: a method on parts, then on what it picked there."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import kofn
+from kofn import Rng
+from kofn.represent import KMeans
+from kofn.tworound import TwoRound, parts_for
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    middles = rng.normal(size=(8, 3)) * 30
+    which = np.sort(rng.integers(8, size=20_000))  # rows ordered by blob: parts must not be contiguous
+    return (middles[which] + rng.normal(size=(20_000, 3))).astype(np.float32), which
+
+
+def test_every_blob_is_found_although_no_part_sees_all_rows(data):
+    x, which = data
+    selection = TwoRound(method=KMeans(), part=4096).select(kofn.Items(embeddings=x), 8, Rng(0))
+    assert sorted(which[selection.indices]) == list(range(8))
+    np.testing.assert_array_equal(selection.weights, np.bincount(which)[which[selection.indices]])
+
+
+def test_files_give_the_picks_of_the_array(data, tmp_path):
+    x, _ = data
+    column = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), 3)
+    pq.write_table(pa.table({"emb": column}), tmp_path / "x.parquet", row_group_size=3000)
+    method = TwoRound(method=KMeans(), part=4096)
+    from_array = method.select(kofn.Items(embeddings=x), 50, Rng(1))
+    from_file = method.select(kofn.open(str(tmp_path / "x.parquet")), 50, Rng(1))
+    np.testing.assert_array_equal(from_array.indices, from_file.indices)
+    np.testing.assert_array_equal(from_array.weights, from_file.weights)
+
+
+def test_rows_that_one_has_are_not_picked_and_count_as_covered(data):
+    x, which = data
+    have = np.flatnonzero(which < 5)[::10]
+    selection = TwoRound(method=KMeans(), part=4096).select(kofn.Items(embeddings=x, have=have), 3, Rng(0))
+    assert sorted(which[selection.indices]) == [5, 6, 7]
+
+
+def test_the_part_is_the_largest_power_of_two_that_fits():
+    class Quadratic(KMeans):
+        def bytes(self, n, d, k):
+            return n * n
+
+    assert parts_for(Quadratic(), 1_000_000, 8, 10, 9000**2) == 8192
+    with pytest.raises(kofn.KofnError, match="even in parts"):
+        parts_for(Quadratic(), 1_000_000, 8, 10, 1000)
