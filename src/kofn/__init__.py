@@ -11,10 +11,30 @@ if TYPE_CHECKING:
     from kofn.intake import open_items as open
     from kofn.items import Items
     from kofn.method import Method, param
+    from kofn.page.report import report
+    from kofn.planning import Plan, plan
     from kofn.rng import Rng
     from kofn.selection import Selection
+    from kofn.verdict import Verification
+    from kofn.verification import verify
 
-__all__ = ["Items", "KofnError", "Method", "Rng", "Selection", "__version__", "methods", "open", "param", "select"]
+__all__ = [
+    "Items",
+    "KofnError",
+    "Method",
+    "Plan",
+    "Rng",
+    "Selection",
+    "Verification",
+    "__version__",
+    "methods",
+    "open",
+    "param",
+    "plan",
+    "report",
+    "select",
+    "verify",
+]
 
 _HOMES = {
     "Items": "kofn.items:Items",
@@ -25,7 +45,12 @@ _HOMES = {
     "methods": "kofn.catalog:methods",
     "open": "kofn.intake:open_items",
     "param": "kofn.method:param",
+    "Plan": "kofn.planning:Plan",
+    "plan": "kofn.planning:plan",
+    "report": "kofn.page.report:report",
     "select": "kofn.front:select",
+    "Verification": "kofn.verdict:Verification",
+    "verify": "kofn.verification:verify",
 }
 
 

@@ -71,16 +71,21 @@ JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON (sc
 DEBUG = Annotated[bool, typer.Option("--debug", hidden=True, help="Show tracebacks.")]
 
 
-@app.callback()
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    """Shared options."""
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from kofn.version import __version__
 
         typer.echo(f"kofn {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Shared options."""
 
 
 @app.command()
@@ -110,6 +115,9 @@ def select(
         str, typer.Option(metavar="HOW", help="Order of the output's rows: rank (as picked) or input.")
     ] = "rank",
     invalid: INVALID = "error",
+    report: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write a page that shows what was kept and lost: .html.")
+    ] = None,
     as_json: JSON = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
     debug: DEBUG = False,
@@ -121,10 +129,66 @@ def select(
     from kofn.commands import run_select
 
     run_select(
-        data, k, out=out, method=method, settings=settings or [], order=order, as_json=as_json, force=force,
+        data, k, out=out, method=method, settings=settings or [], order=order, page=report, as_json=as_json, force=force,
         embedding=embedding, dtype=dtype, score=score, group=group, label=label, id=id, have=have, metric=metric,
         seed=seed, memory=memory, threads=threads, invalid=invalid,
     )  # fmt: skip
+
+
+@app.command()
+def plan(
+    data: DATA,
+    k: K,
+    method: METHOD = "auto",
+    settings: SET = None,
+    embedding: EMBEDDING = None,
+    dtype: DTYPE = None,
+    score: SCORE = None,
+    group: GROUP = None,
+    label: LABEL = None,
+    id: ID = None,
+    have: HAVE = None,
+    metric: METRIC = None,
+    seed: SEED = 0,
+    memory: MEMORY = "2GiB",
+    threads: THREADS = None,
+    invalid: INVALID = "error",
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Say what a selection would read, hold and take.
+
+    All checks of kofn select are made, a few rows are tried, nothing is written.
+
+    Example: kofn plan embeddings.parquet -k 1% --method kmeans
+    """
+    from kofn.commands_plan import run_plan
+
+    run_plan(
+        data, k, method=method, settings=settings or [], as_json=as_json, embedding=embedding, dtype=dtype, score=score,
+        group=group, label=label, id=id, have=have, metric=metric, seed=seed, memory=memory, threads=threads,
+        invalid=invalid,
+    )  # fmt: skip
+
+
+@app.command()
+def inspect(
+    data: DATA,
+    embedding: EMBEDDING = None,
+    dtype: DTYPE = None,
+    threads: THREADS = None,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Look at the data: columns, embedding, invalid and repeated rows.
+
+    Ends with a command to run. Reads the embedding once.
+
+    Example: kofn inspect embeddings.parquet
+    """
+    from kofn.commands_plan import run_inspect
+
+    run_inspect(data, as_json=as_json, embedding=embedding, dtype=dtype, threads=threads)
 
 
 @app.command()
@@ -172,7 +236,9 @@ def verify(
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:
-    """Check a written selection: its rows, its value and, with --rerun, the whole run again.
+    """Check a written selection against the data.
+
+    Its rows, its value and, with --rerun, the whole run again.
 
     Example: kofn verify subset.parquet embeddings.parquet --rerun
     """
@@ -187,7 +253,8 @@ def main(argv: list[str] | None = None) -> int:
 
     given = sys.argv[1:] if argv is None else argv
     try:
-        app(given, prog_name="kofn", standalone_mode=False)
+        if app(given, prog_name="kofn", standalone_mode=False) == 130:  # typer's way to say Ctrl-C
+            return _say("stopped; nothing was written", 130)
     except KofnError as error:
         if "--debug" in given:
             raise
@@ -203,10 +270,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _other(error: Exception, *, debug: bool) -> int:
     usage: Any = getattr(error, "format_message", None)
-    if type(error).__name__ == "NoArgsIsHelpError":  # a bare `kofn`: the help has been printed
-        return 2
+    command: Any = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":  # a bare `kofn`
+        return _say(command.get_help(), 2)
     if usage is not None:  # click's own: wrong option, missing argument
-        command: Any = getattr(error, "ctx", None)
         return _say(f"error: {usage()} (see: {'kofn' if command is None else command.command_path} --help)", 2)
     if type(error).__name__ == "Abort":
         return _say("stopped; nothing was written", 130)

@@ -23,9 +23,10 @@ def run_select(
     order: str,
     as_json: bool,
     force: bool,
+    page: str | None = None,
     **given: Any,
 ) -> None:
-    """`kofn select`: choose, write, say what was done."""
+    """`kofn select`: choose, write, say what was done; with `page`, also show it."""
     from kofn.blocks.write import check_output, write_table
     from kofn.front import select
     from kofn.progress import Progress
@@ -34,6 +35,8 @@ def run_select(
         raise UsageError(f"--order {order!r} is unknown; use rank or input")
     if check_output(out, force=force).exists():
         _keep_data(out, data)
+    if page is not None:
+        check_output(page, force=force, endings=(".html",))
     began = time.perf_counter()
     with Progress() as progress:
         params = parse_settings(settings, method)
@@ -44,12 +47,15 @@ def run_select(
         table = table.take(np.argsort(selection.indices))
     write_table(table, out, force=force)
     seconds = time.perf_counter() - began
+    if page is not None:
+        _show(selection, data, page, out, force, given)
     for note in selection.provenance["notes"]:
         print(f"note: {note}", file=sys.stderr)
     if as_json:
         heavy = int(np.argmax(selection.weights))
         answer = {
             "out": out,
+            **({} if page is None else {"report": page}),
             "seconds": round(seconds, 3),
             "heaviest": int(selection.indices[heavy]),
             **selection.provenance,
@@ -60,7 +66,15 @@ def run_select(
     labels = selection.provenance.get("labels")
     if labels:
         print(f"  labels   {labels['present']} of {labels['of']} have a pick")
-    print(f"wrote {out} in {seconds:.1f} s", file=sys.stderr)
+    print(f"wrote {out} in {seconds:.1f} s" + (f", then {page}" if page else ""), file=sys.stderr)
+
+
+def _show(selection: Any, data: str, page: str, out: str, force: bool, given: dict[str, Any]) -> None:
+    from kofn.page.report import report
+    from kofn.progress import Progress
+
+    with Progress() as progress:
+        report(selection, data, page, subset=out, force=force, threads=given.get("threads"), progress=progress)
 
 
 def _keep_data(out: str, data: str) -> None:

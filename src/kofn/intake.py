@@ -274,8 +274,8 @@ def _codes(column: Any, name: str) -> Array:
         column = pc.dictionary_encode(column, null_encoding="encode")
     column = column.unify_dictionaries()
     parts = [chunk.indices.fill_null(-1).to_numpy() for chunk in column.chunks]
-    names = column.chunk(0).dictionary.cast(pa.string()).to_pylist()
-    order = sorted(range(len(names)), key=lambda at: (names[at] is not None, names[at] or ""))
+    names = column.chunk(0).dictionary.to_pylist()
+    order = sorted(range(len(names)), key=lambda at: (names[at] is not None, names[at]))
     ranks = np.empty(len(names) + 1, np.int32)
     ranks[order] = np.arange(len(names), dtype=np.int32)
     ranks[-1] = len(names)
@@ -299,7 +299,12 @@ def _have_from_file(source: Source, name: str, ids: str | None) -> Array:
                 f"have={name!r} holds no kofn_index; name the column that identifies rows in both: --id COL"
             )
         return _rows_of_ids(source, ids, earlier.column(ids).to_pylist())
-    lines = [line.strip() for line in Path(name).read_text().splitlines() if line.strip()]
+    try:
+        lines = [line.strip() for line in Path(name).read_text().splitlines() if line.strip()]
+    except (UnicodeDecodeError, OSError) as error:
+        raise DataError(
+            f"have={name!r} cannot be read as text; give row numbers or ids one a line, a .npy, or an earlier output"
+        ) from error
     if ids is not None:
         return _rows_of_ids(source, ids, lines)
     try:
@@ -312,8 +317,12 @@ def _rows_of_ids(source: Source, ids: str, wanted: Sequence[Any]) -> Array:
     if source.dataset is None:
         raise UsageError("have by id needs data with an id column; give row numbers")
     source.dataset.check_column(ids, "id")
-    places = {str(value): row for row, value in enumerate(source.dataset.column(ids).to_pylist())}
-    missing = [value for value in wanted if str(value) not in places]
-    if missing:
-        raise DataError(f"{len(missing)} ids of have are not in column {ids!r}, the first {missing[0]!r}")
-    return np.array([places[str(value)] for value in wanted], np.int64)
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = source.dataset.column(ids).cast(pa.large_string()).combine_chunks()
+    rows = pc.index_in(pa.array([str(value) for value in wanted], pa.large_string()), value_set=column)
+    missing = np.flatnonzero(~np.asarray(rows.is_valid()))
+    if len(missing):
+        raise DataError(f"{len(missing)} ids of have are not in column {ids!r}, the first {wanted[missing[0]]!r}")
+    return np.asarray(rows.to_numpy(), np.int64)

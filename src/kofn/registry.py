@@ -10,6 +10,8 @@ from kofn.method import Method
 METHODS = {
     "uniform": "kofn.represent.uniform:Uniform",
     "top": "kofn.represent.top:Top",
+    "facility": "kofn.represent.facility:Facility",
+    "kmeans++": "kofn.represent.kmeanspp:KMeansPlusPlus",
     "kmeans": "kofn.represent.kmeans:KMeans",
     "sensitivity": "kofn.represent.sensitivity:Sensitivity",
     "hierarchical": "kofn.balance.hierarchical:Hierarchical",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from shutil import disk_usage
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -64,7 +64,9 @@ class TwoRound(Method):
         union = items.subset(candidates, items.blocks().take(candidates), mass)
         last = self.method.select(union, k, rng.child("union"))
         picks = candidates[last.indices]
-        return replace(last, indices=picks, weights=self._weights(items, picks), gains=None, inclusion=None)
+        # The union's objective and gains are not those of all rows; only its notes still hold.
+        notes = {"notes": last.provenance.get("notes", [])}
+        return Selection(indices=picks, weights=self._weights(items, picks), provenance=notes)
 
     def bytes(self, n: int, d: int, k: int) -> int:
         """The larger of a part's and the union's."""

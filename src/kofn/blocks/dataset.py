@@ -121,11 +121,13 @@ class Dataset:
                 until += 1
             position = self.groups[at].start
             indices = [group.index for group in self.groups[at : until + 1]]
-            for batch in self.files[file].batches(indices, columns):
+            for batch in self.files[file].batches(indices, self.schema.names if columns is None else columns):
                 low, high = max(start - position, 0), min(stop - position, batch.num_rows)
                 if high > low:
                     yield batch.slice(low, high - low) if (low, high) != (0, batch.num_rows) else batch
                 position += batch.num_rows
+            if position != self.groups[until].stop:
+                raise _not_whole(self.files[file])
             at = until + 1
 
     def column(self, name: str) -> pa.ChunkedArray:
@@ -137,7 +139,8 @@ class Dataset:
     def take(self, rows: Rows, columns: Sequence[str] | None = None, threads: int | None = None) -> pa.Table:
         """The rows of these numbers, in this order. Reads the groups that hold one, a batch at a time."""
         if len(rows) and (rows.min() < 0 or rows.max() >= self.n):
-            raise UsageError(f"row {int(rows.max())} is not among the {self.n} rows of {self.describe()}")
+            wrong = int(rows.min() if rows.min() < 0 else rows.max())
+            raise UsageError(f"row {wrong} is not among the {self.n} rows of {self.describe()}")
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]
         cuts = np.searchsorted(ordered, [*self._starts, self.n])
@@ -164,17 +167,19 @@ class Dataset:
                 taken.append(batch.take(pa.array(rows[low:high] - position)))
             position += batch.num_rows
             if position > rows[-1]:
-                break
-        return taken
+                return taken
+        raise _not_whole(self.files[group.file])
+
+
+def _not_whole(file: DataFile) -> DataError:
+    return DataError(f"{file.name} does not hold as many rows as it says it does; write it again")
 
 
 def _same_columns(first: DataFile, other: DataFile) -> None:
-    if not first.schema.equals(other.schema):
-        differing = [
-            field.name
-            for field in first.schema
-            if field.name not in other.schema.names or not other.schema.field(field.name).equals(field)
-        ] or [name for name in other.schema.names if name not in first.schema.names]
+    """Raise DataError unless both have columns of the same names and types, in whatever order."""
+    mine, theirs = ({field.name: field for field in file.schema} for file in (first, other))
+    if mine != theirs:
+        differing = [name for name in mine | theirs if mine.get(name) != theirs.get(name)]
         raise DataError(
             f"{other.name} and {first.name} do not have the same columns (they differ in {', '.join(differing[:5])}); "
             "write them with one schema, or select from one of them"

@@ -50,6 +50,8 @@ class Embedding:
         if self.kind == "numeric":
             for at, name in enumerate(self.columns):
                 column = batch.column(batch.schema.get_field_index(name))
+                if pa.types.is_boolean(column.type):  # with nulls they would become objects
+                    column = column.cast(pa.int8())
                 out[:, at] = column.to_numpy(zero_copy_only=False)
             return
         column = batch.column(batch.schema.get_field_index(self.columns[0]))
@@ -80,6 +82,8 @@ def find_embedding(dataset: Dataset, name: str | None, dtype: str | None) -> Emb
         return _numeric(dataset, name)
     if name is None:
         candidates = [field.name for field in dataset.schema if _looks_like_vectors(field.type, dtype)]
+        if not candidates and len(dataset.schema) == 1 and _is_list(dataset.schema.field(0).type):
+            candidates = dataset.schema.names  # lists of other numbers, in a file of nothing else
         if len(candidates) > 1:
             raise UsageError(
                 f"{len(candidates)} columns could be the embedding ({', '.join(candidates)}); "

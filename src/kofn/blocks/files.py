@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -52,8 +52,6 @@ class FileBlocks:
         self.passes = 0
         self.check = check
         self._checked: set[int] = set()
-        self._free: list[Floats] = []
-        self._lock = threading.Lock()
 
     @property
     def n(self) -> int:
@@ -69,25 +67,22 @@ class FileBlocks:
         """`fn(block, *shared[, each[i]])` for every slab i, in slab order."""
         slabs, workers = slab_count(self.n), self.run.workers
         self.passes += 1
-        few = slabs < 2 * workers
+        few, buffers = slabs < 2 * workers, _Buffers(self.d)
 
         def tiles(call: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
             return run_tiles(call, calls, workers)
 
-        def work(slab: int, x: Floats) -> Any:
-            references = sys.getrefcount(x)
-            block = Block(slab * SLAB, self._prepare(slab, x), tiles if few else run_serially)
-            result = fn(block, *shared, *(() if each is None else (each[slab],)))
-            del block
-            if sys.getrefcount(x) <= references:  # no view of it is left in the result
-                self._give_back(x)
-            return result
+        def read(unit: Sequence[int]) -> Iterator[Floats]:
+            return self._read(unit, buffers)
 
-        for slab, result in enumerate(map_in_order(self._units(), self._read, work, 1 if few else workers)):
+        def work(slab: int, x: Floats) -> Any:
+            block = Block(slab * SLAB, self._prepare(slab, x), tiles if few else run_serially)
+            return fn(block, *shared, *(() if each is None else (each[slab],)))
+
+        for slab, result in enumerate(map_in_order(self._units(), read, work, 1 if few else workers)):
             yield result
             if self.run.tell:
                 self.run.tell(f"pass {self.passes}", min((slab + 1) * SLAB, self.n), self.n)
-        self._free.clear()
 
     def take(self, rows: Rows) -> Floats:
         """The rows of these numbers, in this order, as float32."""
@@ -113,15 +108,16 @@ class FileBlocks:
     def _physical(self, row: int) -> int:
         return row if self.kept is None else int(self.kept[row])
 
-    def _read(self, unit: Sequence[int]) -> Iterator[Floats]:
+    def _read(self, unit: Sequence[int], buffers: _Buffers) -> Iterator[Floats]:
         first, last = unit[0] * SLAB, min((unit[-1] + 1) * SLAB, self.n)
         batches = self.dataset.read(self._physical(first), self._physical(last - 1) + 1, self.embedding.columns)
         feed = _Feed(batches if self.kept is None else _only(batches, self.kept[first:last]))
         for slab in unit:
-            rows = min(SLAB, self.n - slab * SLAB)
-            x = self._buffer(rows)
-            self._fill(feed.next_rows(rows), x, self._physical(slab * SLAB))
+            start, stop = slab * SLAB, min((slab + 1) * SLAB, self.n)
+            x = buffers.take(stop - start)
+            self._fill(feed.next_rows(stop - start), x, start if self.kept is None else self.kept[start:stop])
             yield x
+            del x  # so that the buffer is free when nobody else looks at it
 
     def _fill(self, batches: Any, x: Floats, rows: int | Rows) -> None:
         at = 0
@@ -138,17 +134,29 @@ class FileBlocks:
         rows.flags.writeable = False
         return rows
 
-    def _buffer(self, rows: int) -> Floats:
-        with self._lock:
-            if self._free and rows == SLAB:
-                return self._free.pop()
-        return np.empty((rows, self.d), dtype=np.float32)
 
-    def _give_back(self, x: Floats) -> None:
-        # A fresh buffer would cost its page faults at every slab.
-        if len(x) == SLAB:
-            with self._lock:
-                self._free.append(x)
+class _Buffers:
+    """Room for slabs, used again: a fresh one would cost its page faults at every slab.
+
+    An array's room comes back when the last view of the array is gone, so results may keep views of a block.
+    """
+
+    def __init__(self, d: int) -> None:
+        self.d = d
+        self.free: deque[bytearray] = deque()
+
+    def take(self, rows: int) -> Floats:
+        """An uninitialised float32 array (rows, d)."""
+        if rows < SLAB:
+            return np.empty((rows, self.d), np.float32)
+        try:
+            room = self.free.pop()
+        except IndexError:
+            room = bytearray(4 * rows * self.d)
+        # Views of an array over foreign memory refer to that array, not to its memory, so it dies after them.
+        x: Floats = np.ndarray((rows, self.d), np.float32, buffer=room)
+        weakref.finalize(x, self.free.append, room).atexit = False
+        return x
 
 
 class _Feed:

@@ -42,16 +42,24 @@ class Footers:
 
     @cached_property
     def overhead(self) -> int:
-        """Bytes of headers and footers that opening the files and digesting their ends reads."""
-        return sum(2 * min(TAIL, file.size) for file in self.dataset.files if file.path)
+        """Bytes that opening the files twice (to choose, to take) and digesting their ends reads."""
+        return sum(3 * min(TAIL, file.size) for file in self.dataset.files if file.path)
 
     def stored(self, columns: Sequence[str]) -> Sizes:
         """Bytes that these columns take as they lie, int64 (groups, leaves): a column of columns has several leaves."""
         return self._of_groups(columns, "total_compressed_size")
 
-    def decoded(self, columns: Sequence[str]) -> Sizes:
-        """Bytes that these columns take once decompressed, int64 (groups, leaves)."""
-        return self._of_groups(columns, "total_uncompressed_size")
+    def row_bytes(self, columns: Sequence[str]) -> int:
+        """Bytes of a row of these columns once decoded, on average, in the group where it takes most.
+
+        A lower bound for text that repeats, which lies in a dictionary.
+        """
+        rows = np.array([group.rows for group in self.dataset.groups])
+        total = 0.0
+        for name in columns:
+            lying = self._of_groups([name], "total_uncompressed_size").sum(axis=1) / rows
+            total += max(float(lying.max()), _width(self.dataset.schema.field(name).type))
+        return int(np.ceil(total))
 
     def nulls(self, column: str) -> int | None:
         """Nulls in a column as the statistics of its groups count them; None where they do not say.

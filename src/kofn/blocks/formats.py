@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from kofn.errors import DataError
 
 TAIL = 1 << 16
 BUFFER = 8 << 20
+_NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class DataFile:
         Where it lies, and its name relative to what the user typed.
     group_rows : tuple of int
         Rows of each group that the file can be entered at.
-    keys : tuple of (str, object)
-        Columns that its folders spell, as in `year=2024/part-0.parquet`.
+    keys : tuple of (str, str or None)
+        Columns that its folders spell and it does not hold itself, as in `year=2024/part-0.parquet`.
     """
 
     filesystem: Any = field(repr=False)
@@ -39,7 +41,7 @@ class DataFile:
     schema: Any = field(repr=False)
     group_rows: tuple[int, ...] = field(repr=False)
     reader: Any = field(repr=False)
-    keys: tuple[tuple[str, Any], ...] = ()
+    keys: tuple[tuple[str, str | None], ...] = ()
 
     @property
     def rows(self) -> int:
@@ -83,10 +85,9 @@ def open_file(filesystem: Any, path: str, name: str) -> DataFile:
         raise DataError(
             f"{name} cannot be read ({_first_line(error)}); is it whole, and of the kind its name says?"
         ) from error
-    keys = _folder_keys(name)
-    for key, value in keys:
-        if key not in schema.names:
-            schema = schema.append(pa.field(key, pa.scalar(value).type))
+    keys = tuple((key, value) for key, value in _folder_keys(name) if key not in schema.names)
+    for key, _ in keys:
+        schema = schema.append(pa.field(key, pa.string()))
     return DataFile(filesystem, path, name, size, schema, group_rows, reader, keys)
 
 
@@ -170,14 +171,15 @@ def _source(filesystem: Any, path: str) -> Any:
     return filesystem.open_input_file(path)
 
 
-def _folder_keys(name: str) -> tuple[tuple[str, Any], ...]:
+def _folder_keys(name: str) -> tuple[tuple[str, str | None], ...]:
     parts = [part.partition("=") for part in os.path.dirname(name).split("/") if "=" in part]
-    return tuple((key, value) for key, _, value in parts)
+    return tuple((unquote(key), None if value == _NULL_FOLDER else unquote(value)) for key, _, value in parts)
 
 
 def _with_keys(batch: Any, names: list[str], keys: dict[str, Any], schema: Any) -> Any:
     columns = [
-        pa.repeat(pa.scalar(keys[name]), batch.num_rows) if name in keys else batch.column(name) for name in names
+        pa.repeat(pa.scalar(keys[name], pa.string()), batch.num_rows) if name in keys else batch.column(name)
+        for name in names
     ]
     return pa.record_batch(columns, schema=pa.schema([schema.field(name) for name in names]))
 

@@ -64,7 +64,10 @@ class MemoryBlocks:
     def take(self, rows: Rows) -> Any:
         """The rows of these numbers as float32; a view where they are all the rows of a float32 array."""
         everything = len(rows) == self.n and np.array_equal(rows, np.arange(self.n))
-        return self._prepare(self.x if everything else self.x[rows])
+        x = self.x if everything else self.x[rows]
+        x = as_float32(x) if isinstance(x, np.ndarray) else x.astype(np.float32)
+        check_rows(x, 0, self.metric)
+        return self._prepare(x)
 
     def _slab(self, slab: int) -> Any:
         start = slab * SLAB

@@ -36,7 +36,14 @@ def as_arrow(data: Any) -> pa.Table:
             return pa.table({"value": data})
         values = pa.array(np.ascontiguousarray(data).reshape(-1))
         return pa.table({"embedding": pa.FixedSizeListArray.from_arrays(values, data.shape[1])})
-    return pa.table(data)
+    return _without_views(pa.table(data))
+
+
+def _without_views(table: pa.Table) -> pa.Table:
+    """polars speaks Arrow with view types, which Arrow's own kernels cannot take rows of yet."""
+    plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+    fields = [field.with_type(plain.get(field.type, field.type)) for field in table.schema]
+    return table if fields == list(table.schema) else table.cast(pa.schema(fields))
 
 
 def table_dataset(data: Any) -> Dataset:

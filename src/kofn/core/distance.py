@@ -116,7 +116,7 @@ def squared_distance(a: Floats, b: Floats) -> float:
 
 
 @kernel
-def _lane_minima(product: Floats, half_squares: Floats, lanes: Floats) -> float:
+def _lane_minima(product: Floats, half_squares: Floats, lanes: Floats) -> np.float32:
     """Smallest score of a row; `lanes[LANES + l]` gets the smallest among centers l, l + FEW, ...
 
     Loops over lanes are what the compiler turns into vector instructions; a plain minimum over j it does not.

@@ -94,6 +94,11 @@ class DSquared:
         weights: list[Any] = [None] * len(bounds) if self.weights is None else list(by_slab(self.weights))
         return list(zip(bounds, weights, strict=True))
 
+    def recount(self) -> None:
+        """Take note that `bound` was lowered to the distance of further centers, in place; float64 sums of all rows."""
+        self._sums = np.concatenate([group_sums(*slab) for slab in self.slabs()])
+        self._settle()
+
     def _fold(self, results: Any) -> None:
         """Take over (bounds, sums of groups) of every slab, in which all centers so far have been measured."""
         at = 0
@@ -101,6 +106,9 @@ class DSquared:
             self.bound[at : at + len(bound)] = bound
             self._sums[at // GROUP : at // GROUP + len(sums)] = sums
             at += len(bound)
+        self._settle()
+
+    def _settle(self) -> None:
         self._cumulative = np.cumsum(self._sums)
         if not np.isfinite(self.total):
             raise DataError(
@@ -254,10 +262,10 @@ def _reach(
     for i in range(m):
         p = products[i]
         maybe = row_limit(lengths[i], limits[i], widest)
-        if not any_above(p, half, 0, k, maybe):
+        if not any_above(p, half, maybe):
             continue
         slack = CLOSE * (np.float64(lengths[i]) + 2.0 * widest)
-        if any_above(p, half, 0, k, np.float32(maybe + slack)):
+        if any_above(p, half, np.float32(maybe + slack)):
             passed[i] = False
             continue
         for j in range(k):

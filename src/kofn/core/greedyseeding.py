@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core.block import SLAB, Block, Blocks, Doubles, Floats, Rows, by_slab, slab_count
+from kofn.core.block import SLAB, Block, Doubles, Floats, Rows, by_slab
 from kofn.core.distance import Centers
 from kofn.core.dsquared import DSquared
 from kofn.core.jit import kernel
-from kofn.core.nearer import Pairs, dense, improvements_in_tile
+from kofn.core.nearer import dense, improvements_in_tile
 from kofn.core.reduce import tree_sum
 
 MOST = 256
@@ -37,17 +37,15 @@ def greedy_draws(law: DSquared, generator: np.random.Generator, wanted: int, can
     size = candidates
     while len(picks) < wanted and law.total > 0.0:
         queue = queue.filled(law, max(size, candidates), generator)
-        played, found = 0, 0.0
+        rows: list[int] = []
         if size >= 2 * candidates:
-            pairs = _Held.collect(law, Centers(queue.x[:size]))
-            rows, played = _play(law, pairs, queue, candidates, wanted - len(picks))
-            found = pairs.mean
-        if not played:
+            rows, played, found = _play(law, queue, size, candidates, wanted - len(picks))
+        if not rows:
             rows, found = _best_of(law, queue, candidates)
             played = candidates
         picks += rows
         queue = queue.after(played)
-        size = int(min(MOST, law.blocks.n / max(found, 1.0)))
+        size = int(min(max(MOST, 4 * candidates), law.blocks.n / max(found, 1.0)))
     return picks
 
 
@@ -91,11 +89,158 @@ def _best_of(law: DSquared, queue: _Queue, candidates: int) -> tuple[list[int], 
 
 def _drops_of_block(block: Block, candidates: Centers, known: tuple[Floats, Any]) -> tuple[Doubles, Doubles]:
     bound, weights = known
+    return tuple(tree_sum(block.map_tiles(_drops_in_tile, candidates, weights, block.start, each=bound)))
+
+
+def _drops_in_tile(
+    start: int, x: Any, candidates: Centers, weights: Any, slab: int, bound: Floats
+) -> tuple[Doubles, Doubles]:
     k = len(candidates.points)
-    drops, counts = np.zeros(k), np.zeros(k)
-    for pairs in block.map_tiles(improvements_in_tile, candidates, _TILE_PAIRS, each=bound):
-        at = pairs.rows - block.start
-        fall = bound[at].astype(np.float64) - pairs.squared
-        drops += np.bincount(pairs.which, weights=fall if weights is None else fall * weights[at], minlength=k)
-        counts += np.bincount(pairs.which, minlength=k)
+    pairs = improvements_in_tile(start, x, candidates, len(bound) * k, bound)
+    fall = bound[pairs.rows - start].astype(np.float64) - pairs.squared
+    if weights is not None:
+        fall *= weights[pairs.rows - slab]
+    counts = np.bincount(pairs.which, minlength=k).astype(np.float64)
+    drops = np.bincount(pairs.which, weights=fall, minlength=k).astype(np.float64)
     return drops, counts
+
+
+def _first_best(drops: Doubles, rows: Rows) -> int:
+    """Position of the largest drop; of equal ones the lowest row number's."""
+    level = np.flatnonzero(drops == drops.max())
+    return int(level[np.argmin(rows[level])])
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """The pairs of a pass, slab by slab and in each by candidate.
+
+    Attributes
+    ----------
+    offsets : uint16 (p,)
+        Row within its slab.
+    squared : float32 (p,)
+        Squared distance of row and candidate.
+    starts : int64 (slabs, usable + 1)
+        Where a candidate's pairs begin in a slab.
+    """
+
+    offsets: NDArray[np.uint16]
+    squared: Floats
+    starts: Rows
+
+    @classmethod
+    def collect(cls, law: DSquared, candidates: Centers) -> _Held:
+        """One pass. Where pairs crowd, only the first candidates are kept."""
+        room, used, usable = int(PAIRS * law.blocks.n), 0, len(candidates.points)
+        offsets, squared = np.empty(room, np.uint16), np.empty(room, np.float32)  # pages come into being when written
+        starts: list[Rows] = []
+        for part in law.blocks.map(_pairs_of_block, candidates, each=by_slab(law.bound)):
+            usable = min(usable, len(part.starts) - 1)
+            while used + part.starts[usable] > room:
+                usable //= 2
+                used = _packed(offsets, squared, starts, usable)
+            stop = int(part.starts[usable])
+            offsets[used : used + stop], squared[used : used + stop] = part.offsets[:stop], part.squared[:stop]
+            starts.append(used + part.starts)
+            used += stop
+        return cls(offsets, squared, np.stack([each[: usable + 1] for each in starts]))
+
+    @property
+    def mean(self) -> float:
+        """Rows that a candidate improves, on average; infinite where no candidate is left."""
+        usable = self.starts.shape[1] - 1
+        return float((self.starts[:, -1] - self.starts[:, 0]).sum()) / usable if usable else np.inf
+
+
+@dataclass(frozen=True, eq=False)
+class _SlabPairs:
+    offsets: NDArray[np.uint16]
+    squared: Floats
+    starts: Rows
+
+
+def _pairs_of_block(block: Block, candidates: Centers, bound: Floats) -> _SlabPairs:
+    parts = block.map_tiles(improvements_in_tile, candidates, _TILE_PAIRS, each=bound)
+    usable = min(pairs.usable for pairs in parts)
+    which = np.concatenate([pairs.which for pairs in parts])
+    kept = which < usable
+    order = np.argsort(which[kept], kind="stable")
+    rows = np.concatenate([pairs.rows for pairs in parts])[kept][order]
+    squared = np.concatenate([pairs.squared for pairs in parts])[kept][order]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(which[kept], minlength=usable))])
+    return _SlabPairs((rows - block.start).astype(np.uint16), squared, starts.astype(np.int64))
+
+
+def _packed(offsets: NDArray[np.uint16], squared: Floats, starts: list[Rows], usable: int) -> int:
+    """Keep the pairs of the first `usable` candidates, moved together; how many they are."""
+    at = 0
+    for slab, begins in enumerate(starts):
+        first, count = int(begins[0]), int(begins[usable] - begins[0])
+        offsets[at : at + count] = offsets[first : first + count].copy()
+        squared[at : at + count] = squared[first : first + count].copy()
+        starts[slab] = begins - first + at
+        at += count
+    return at
+
+
+def _play(law: DSquared, queue: _Queue, size: int, candidates: int, wanted: int) -> tuple[list[int], int, float]:
+    """Picks that one pass over `size` proposals suffices for, made centers in the bounds.
+
+    Returns the picks, how many proposals they used up, and how many rows a proposal improved on average. One pass.
+    """
+    pairs = _Held.collect(law, Centers(queue.x[:size]))
+    picks = np.empty(wanted, np.int64)
+    weights = np.empty(0) if law.weights is None else law.weights
+    count, used = _play_pairs(
+        pairs.offsets, pairs.squared, pairs.starts, law.bound, weights, queue.rows, queue.limits, candidates, picks
+    )
+    law.recount()
+    return picks[:count].tolist(), int(used), pairs.mean
+
+
+@kernel
+def _play_pairs(
+    offsets: NDArray[np.uint16],
+    squared: Floats,
+    starts: Rows,
+    bound: Floats,
+    weights: Doubles,
+    rows: Rows,
+    limits: Doubles,
+    candidates: int,
+    picks: Rows,
+) -> tuple[int, int]:
+    """Pick after pick: the next accepted proposals, their drops, the best, its rows' bounds."""
+    slabs, usable = starts.shape[0], starts.shape[1] - 1
+    drawn = np.empty(candidates, np.int64)
+    count, used = 0, 0
+    while count < len(picks):
+        at, found = used, 0
+        while at < usable and found < candidates:
+            if np.float64(bound[rows[at]]) >= limits[at]:
+                drawn[found] = at
+                found += 1
+            at += 1
+        if found < candidates:
+            break
+        best, most = drawn[0], -1.0
+        for each in drawn:
+            drop = 0.0
+            for slab in range(slabs):
+                for pair in range(starts[slab, each], starts[slab, each + 1]):
+                    row = slab * SLAB + np.int64(offsets[pair])
+                    fall = np.float64(bound[row]) - np.float64(squared[pair])
+                    if fall > 0.0:
+                        drop += fall * weights[row] if len(weights) else fall
+            if drop > most or (drop == most and rows[each] < rows[best]):
+                best, most = each, drop
+        for slab in range(slabs):
+            for pair in range(starts[slab, best], starts[slab, best + 1]):
+                row = slab * SLAB + np.int64(offsets[pair])
+                if squared[pair] < bound[row]:
+                    bound[row] = squared[pair]
+        picks[count] = rows[best]
+        count += 1
+        used = at
+    return count, used

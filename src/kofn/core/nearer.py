@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.block import Block, Doubles, Floats, Rows
-from kofn.core.distance import CLOSE, LANES, Centers, nearest_in_tile
+from kofn.core.distance import CLOSE, Centers, nearest_in_tile
 from kofn.core.jit import kernel
 from kofn.core.scratch import scratch
 
@@ -24,26 +25,26 @@ def nearer_in_block(block: Block, centers: Centers, bound: Floats) -> Floats:
     return np.concatenate(block.map_tiles(_nearer_in_tile, centers, each=bound))
 
 
-def improvements_in_block(
-    block: Block, candidates: Centers, bound: Floats
-) -> tuple[NDArray[np.int32], Rows, Floats]:
-    """Every pair of a candidate and a row that is nearer to it than its bound, by row and then candidate.
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Candidates and the rows that are nearer to them than their bounds, by row and then candidate.
 
-    Returns
-    -------
-    which : int32 (p,)
+    Attributes
+    ----------
+    which : int16 (p,)
         Candidate.
     rows : int64 (p,)
         Global row number.
     squared : float32 (p,)
         Squared distance of the two, less than the row's bound.
+    usable : int
+        Only the first so many candidates are complete: there was no room for the pairs of all.
     """
-    parts = block.map_tiles(_improvements_in_tile, candidates, each=bound)
-    return (
-        np.concatenate([part[0] for part in parts]),
-        np.concatenate([part[1] for part in parts]),
-        np.concatenate([part[2] for part in parts]),
-    )
+
+    which: NDArray[np.int16]
+    rows: Rows
+    squared: Floats
+    usable: int
 
 
 def dense(x: Any) -> Floats:
@@ -52,39 +53,26 @@ def dense(x: Any) -> Floats:
 
 
 def _nearer_in_tile(start: int, x: Any, centers: Centers, bound: Floats) -> Floats:
-    if len(centers.points) > FEW and np.isinf(bound[0]):
-        return nearest_in_tile(start, x, centers)[1]  # nothing to rule a row out by
-    rows, nearer = dense(x), bound.copy()
-    if len(centers.points) <= FEW:
-        _fold_few(rows, centers.points, nearer, np.empty(WIDE))
-        return nearer
-    size = centers.piece
-    for at in range(0, len(rows), size):
-        part = rows[at : at + size]
-        products, lengths = _products(part, centers)
-        _fold(products, lengths, centers.half_squares, part, centers.points, nearer[at : at + size], np.empty(WIDE))
+    if len(centers.points) > FEW:
+        return np.minimum(bound, nearest_in_tile(start, x, centers)[1])
+    nearer = bound.copy()
+    _fold_few(dense(x), centers.points, nearer, np.empty(WIDE))
     return nearer
 
 
-def _improvements_in_tile(
-    start: int, x: Any, candidates: Centers, bound: Floats
-) -> tuple[NDArray[np.int32], Rows, Floats]:
-    rows, size, found = dense(x), candidates.piece, []
+def improvements_in_tile(start: int, x: Any, candidates: Centers, room: int, bound: Floats) -> Pairs:
+    """The pairs of a tile, `room` of them at most, and at most 32,767 candidates."""
+    rows, size = dense(x), candidates.piece
+    which, offsets, squared = np.empty(room, np.int16), np.empty(room, np.int32), np.empty(room, np.float32)
+    count, usable = 0, len(candidates.points)
     for at in range(0, len(rows), size):
         part, limit = rows[at : at + size], bound[at : at + size]
         products, lengths = _products(part, candidates)
-        room = products.size
-        which, offsets, squared = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.float32)
-        count = _improvements(
+        count, usable = _improvements(
             products, lengths, candidates.half_squares, part, candidates.points, limit, np.empty(WIDE),
-            which, offsets, squared,
+            which, offsets, squared, at, count, usable,
         )  # fmt: skip
-        found.append((which[:count].copy(), offsets[:count] + np.int64(start + at), squared[:count].copy()))
-    return (
-        np.concatenate([each[0] for each in found]),
-        np.concatenate([each[1] for each in found]),
-        np.concatenate([each[2] for each in found]),
-    )
+    return Pairs(which[:count].copy(), offsets[:count] + np.int64(start), squared[:count].copy(), usable)
 
 
 def _products(rows: Floats, centers: Centers) -> tuple[Floats, Floats]:
@@ -129,7 +117,7 @@ def _fold_few(x: Floats, points: Floats, nearer: Floats, sums: Doubles) -> None:
 
 
 @kernel
-def largest(values: Floats) -> float:
+def largest(values: Floats) -> np.float32:
     """The largest of these numbers; 0 at least."""
     found = np.float32(0.0)
     for value in values:
@@ -138,64 +126,21 @@ def largest(values: Floats) -> float:
 
 
 @kernel
-def any_above(p: Floats, half: Floats, start: int, stop: int, limit: np.float32) -> bool:
-    """Whether p - half is more than the limit anywhere in start..stop-1."""
+def any_above(p: Floats, half: Floats, limit: np.float32) -> bool:
+    """Whether p - half is more than the limit anywhere."""
     hit = 0
-    for j in range(start, stop):
+    for j in range(len(p)):
         hit |= (p[j] - half[j]) > limit
     return hit > 0
 
 
 @kernel
-def row_limit(length: np.float32, bound: float, widest: float) -> np.float32:
+def row_limit(length: np.float32, bound: float, widest: np.float32) -> np.float32:
     """What `product - half a center's squared length` exceeds wherever the center may be nearer than `bound`.
 
     Half of |x|^2 - bound, less what the product may have lost.
     """
     return np.float32(0.5 * (np.float64(length) - bound) - CLOSE * (0.5 * np.float64(length) + widest))
-
-
-@kernel
-def _fold(
-    products: Floats, lengths: Floats, half: Floats, x: Floats, points: Floats, nearer: Floats, sums: Doubles
-) -> None:
-    """Lower the bound of each row to its nearest center's squared distance, where that is less."""
-    m, k = products.shape
-    widest = largest(half)
-    lanes = np.empty(LANES, np.float32)
-    for i in range(m):
-        p = products[i]
-        if not any_above(p, half, 0, k, row_limit(lengths[i], nearer[i], widest)):
-            continue
-        best = _best(p, half, lanes)
-        limit = np.float32(best - CLOSE * (0.5 * lengths[i] + widest))
-        for start in range(0, k, LANES):
-            stop = min(k, start + LANES)
-            if any_above(p, half, start, stop, limit):
-                for j in range(start, stop):
-                    if p[j] - half[j] > limit:
-                        squared = np.float32(wide_squared_distance(x[i], points[j], sums))
-                        if squared < nearer[i]:
-                            nearer[i] = squared
-
-
-@kernel
-def _best(p: Floats, half: Floats, lanes: Floats) -> np.float32:
-    k = len(p)
-    whole = k - k % LANES
-    for lane in range(LANES):
-        lanes[lane] = -np.inf
-    for j in range(0, whole, LANES):
-        for lane in range(LANES):
-            v = p[j + lane] - half[j + lane]
-            lanes[lane] = v if v > lanes[lane] else lanes[lane]
-    for j in range(whole, k):
-        v = p[j] - half[j]
-        lanes[j - whole] = v if v > lanes[j - whole] else lanes[j - whole]
-    best = lanes[0]
-    for lane in range(1, LANES):
-        best = lanes[lane] if lanes[lane] > best else best
-    return best
 
 
 @kernel
@@ -207,24 +152,48 @@ def _improvements(
     points: Floats,
     bound: Floats,
     sums: Doubles,
-    which: NDArray[np.int32],
+    which: NDArray[np.int16],
     offsets: NDArray[np.int32],
     squared: Floats,
-) -> int:
-    """Write down every (candidate, row, squared distance) that is less than the row's bound; how many there are."""
-    m, k = products.shape
+    first: int,
+    count: int,
+    usable: int,
+) -> tuple[int, int]:
+    """Write down every (candidate, row, squared distance) that is less than the row's bound.
+
+    Where there is no room, the second half of the candidates is given up. Returns how many pairs there are now, and how many
+    candidates are complete.
+    """
     widest = largest(half)
-    count = 0
-    for i in range(m):
+    near = np.zeros(-(-usable // 8) * 8, np.uint8)  # one byte a candidate, looked through eight at a time
+    words = near.view(np.uint64)
+    for i in range(len(x)):
         p = products[i]
         limit = row_limit(lengths[i], bound[i], widest)
-        for start in range(0, k, LANES):
-            stop = min(k, start + LANES)
-            if any_above(p, half, start, stop, limit):
-                for j in range(start, stop):
-                    if p[j] - half[j] > limit:
-                        found = np.float32(wide_squared_distance(x[i], points[j], sums))
-                        if found < bound[i]:
-                            which[count], offsets[count], squared[count] = j, i, found
+        for j in range(usable):
+            near[j] = (p[j] - half[j]) > limit
+        for word in range(len(words)):
+            if words[word] == 0:
+                continue
+            for j in range(8 * word, min(usable, 8 * word + 8)):
+                if near[j]:
+                    found = np.float32(wide_squared_distance(x[i], points[j], sums))
+                    if found < bound[i]:
+                        while count == len(which) and usable > 0:
+                            usable //= 2
+                            count = _give_up(which, offsets, squared, count, usable)
+                        if j < usable:
+                            which[count], offsets[count], squared[count] = j, first + i, found
                             count += 1
-    return count
+    return count, usable
+
+
+@kernel
+def _give_up(which: NDArray[np.int16], offsets: NDArray[np.int32], squared: Floats, count: int, usable: int) -> int:
+    """Keep the pairs of the first `usable` candidates; how many they are."""
+    kept = 0
+    for at in range(count):
+        if which[at] < usable:
+            which[kept], offsets[kept], squared[kept] = which[at], offsets[at], squared[at]
+            kept += 1
+    return kept

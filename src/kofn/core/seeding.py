@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from kofn.core.block import Blocks, Doubles, Floats, Rows
+from kofn.core.block import Blocks, Doubles, Rows
 from kofn.core.dsquared import BATCH, DSquared
 from kofn.core.greedyseeding import greedy_draws
 from kofn.core.nearer import dense
@@ -65,7 +65,7 @@ def draw_seeds(
     row coincides with a center, the lowest free row numbers fill up.
 
     Expected cost at most 8 (ln k + 2) times the best (Arthur and Vassilvitskii, "k-means++: the advantages of careful
-    seeding", SODA 2007); for `candidates` > 1 it is usually lower, but only O(l) times that bound is proven.
+    seeding", SODA 2007); for `candidates` > 1 it is usually lower, but what is proven is weaker.
 
     Parameters
     ----------

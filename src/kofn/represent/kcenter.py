@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core.block import SLAB, Block, Doubles, Floats, Rows, by_slab
-from kofn.core.distance import CLOSE, Centers, nearest_in_tile, squared_distance
+from kofn.core.catchup import Labels, catch_up_block
+from kofn.core.certificates import cover_and_packing
+from kofn.core.distance import squared_distance
 from kofn.core.jit import kernel
 from kofn.core.reduce import tree_sum
 from kofn.items import Items
@@ -17,10 +18,7 @@ from kofn.method import Method, Paper, param
 from kofn.rng import Rng
 from kofn.selection import Selection
 
-Labels = NDArray[np.int32]
-
 _LEAST = 1024  # rows that are kept up to date, at least
-_BETWEEN = 1 << 19  # distances between centers that are held at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +29,12 @@ class KCenter(Method):
     of the total weight are set aside before each pick, so that a few strays do not eat the budget.
 
     Guarantee: the radius (largest distance of a row to its nearest pick) is at most twice the smallest that any k rows
-    can have (Gonzalez 1985); half of it is a lower bound for every choice of k rows. With outliers no such factor is
-    known for exactly k picks: if g of the picks are rows that an optimal choice leaves out, the radius of the rows not
-    set aside is at most twice the smallest for k - g picks. (Ding, Yu and Wang, ESA 2019, draw at random among the
-    farthest rows instead and are within 2 in each run with a chance that shrinks exponentially in k.)
+    can have (Gonzalez 1985). With outliers no factor holds for every input: where the best k - g rows leave out at most g
+    of the picks, the radius of the rows not set aside is at most twice theirs. (Ding, Yu and Wang, ESA 2019, draw at
+    random among the farthest rows instead, and are within 2 with a chance that falls exponentially in k.)
 
-    Needs: embeddings. Streams: no. Weights: Voronoi counts. Cost: at most O(n k d) time, O(n) memory beside the rows; most
-    rows are measured against few of the picks, because a row matters only once it may be the farthest.
+    Needs: embeddings. Streams: no. Weights: Voronoi counts. Cost: at most O(n k d) time, O(n) memory beside the rows; while
+    it picks, a row is measured only once it may be the farthest.
     """
 
     outliers: float = param(0.0, "share of the total weight that may stay uncovered", low=0.0, high=0.5)
@@ -69,27 +66,33 @@ class KCenter(Method):
         """Choose k rows, farthest first."""
         cover = _Cover(items, items.everything(self.metric), k)
         cover.begin()
-        spare = self.outliers * float(items.row_weights.sum())
+        # A share of a sum is rounded: seven of a hundred rows must not become six.
+        spare = self.outliers * float(items.row_weights.sum()) * (1 + 1e-9)
         added = traverse(cover, spare)
         cover.catch_up(np.arange(items.n))
         picks = cover.rows[cover.held :]
         radius = float(np.sqrt(cover.gaps.max()))
         provenance: dict[str, Any] = {"objective": {"name": "radius", "value": radius}}
-        if self.outliers == 0:
-            provenance["objective"]["bound"] = radius / 2
-        else:
+        if spare:
             within = _farthest(cover.gaps, items.row_weights, items.n, spare)
             provenance["covered"] = {"outliers": self.outliers, "radius": float(np.sqrt(within))}
         if added < k:
             provenance["notes"] = [
-                f"{k - added} of {k} picks fill up by row number: the other {added} cover every row that counts"
+                f"{k - added} of {k} picks add nothing, for no row that counts was left at a distance; they are the lowest"
+                " row numbers"
             ]
         return Selection(indices=picks, weights=cover.weights(), provenance=provenance)
 
+    def bound(self, items: Items, selection: Selection) -> tuple[str, float, float] | None:
+        """The radius, and the least distance between k + 1 rows: no k rows have a radius below half of it."""
+        if self.outliers:
+            return None
+        radius, packing = cover_and_packing(items.blocks(self.metric), selection.indices, items.have_rows)
+        return "radius, at most twice the smallest of any choice", radius, packing
+
     def bytes(self, n: int, d: int, k: int) -> int:
-        """The rows twice (as they are gathered), 64 bytes a row, the centers, and a slab of gathered rows."""
-        slab = min(n, SLAB)
-        return 8 * n * d + 64 * n + 16 * k * (d + 2) + slab * (8 * d + 64) + (64 << 20)
+        """The rows and those kept up to date (all, at worst), 96 bytes a row, the centers, a slab, products of threads."""
+        return 8 * n * d + 96 * n + 16 * k * (d + 2) + min(n, SLAB) * (4 * d + 96) + (64 << 20)
 
     def passes(self, n: int, d: int, k: int) -> int:
         """One: the rows stay in memory."""
@@ -144,25 +147,38 @@ class _Cover:
         if self.held:
             self.catch_up(np.arange(len(self.x)))
         else:
-            self.gaps = np.concatenate(list(self._map(_gap_block, None, self.points[0])))
+            self.gaps = np.concatenate(list(self._map(_gap_block, None, self.points[0].astype(np.float64))))
             self.seen[:] = 1
 
     def catch_up(self, rows: Rows) -> None:
         """Measure these rows against all centers that they have not seen."""
+        # Rows of one center come together, so that what is too far from that center can be ruled out for all of them.
         stale = rows[self.seen[rows] < self.count]
-        stale = stale[np.lexsort((self.seen[stale], self.nearest[stale]))]
+        stale = stale[np.argsort(self.nearest[stale] * np.int64(1 << 32) + self.seen[stale])]
         for at in range(0, len(stale), SLAB):
             part = stale[at : at + SLAB]
             known = np.stack([self.gaps[part], self.nearest[part], self.seen[part]], axis=1)
             blocks = self.items.hold(self.x[part])
-            ((gaps, nearest),) = blocks.map(_catch_up_block, self.points[: self.count], self.held, each=[known])
+            ((gaps, nearest),) = blocks.map(catch_up_block, self.points[: self.count], self.held, each=[known])
             self.gaps[part], self.nearest[part] = gaps, nearest
         self.seen[stale] = self.count
+
+    def fill(self) -> int:
+        """Complete the picks by the lowest row numbers that are left; how many picks there were before."""
+        added = self.count - self.held
+        free = np.ones(len(self.x), bool)
+        free[self.rows[: self.count]] = False
+        rest = np.flatnonzero(free)[: self.k - added]
+        self.rows[self.count :] = rest
+        self.points[self.count :] = self.x[rest]
+        self.count = len(self.rows)
+        return added
 
     def weights(self) -> Doubles:
         """Total weight of the rows nearest to each pick; a pick and a `have` row stand at least for themselves."""
         self.nearest[self.rows] = np.arange(len(self.rows), dtype=np.int32)
-        return np.bincount(self.nearest, self.items.row_weights, minlength=len(self.rows))[self.held :]
+        cells = np.bincount(self.nearest, self.items.row_weights, minlength=len(self.rows))
+        return np.asarray(cells[self.held :], dtype=np.float64)
 
     def _map(self, fn: Any, each: Any, *shared: Any) -> Any:
         return self.items.hold(self.x).map(fn, *shared, each=each)
@@ -176,33 +192,27 @@ def traverse(cover: _Cover, spare: float) -> int:
     active rows are left, the next ones catch up with the picks made meanwhile.
     """
     items, n = cover.items, len(cover.x)
-    spare = max(0.0, spare * (1 + 1e-9))
+    # The longer the rows, the dearer it is to keep many of them up to date.
     share = int(np.clip(cover.x.shape[1] // 2, 8, 64))
     size = int(n * spare / items.row_weights.sum()) + max(_LEAST, n // share)
     while cover.count < len(cover.rows):
         active, limit, size = _activate(cover, size, spare)
         if not len(active):
             break
-        weights = items.row_weights[active]
-        gathered = cover.x[active], cover.gaps[active], weights
+        gathered = cover.x[active], cover.gaps[active], cover.nearest[active], items.row_weights[active]
         known = cover.gaps, cover.nearest, cover.seen
-        cover.count = _advance(active, *gathered, limit, spare, *known, cover.rows, cover.points, cover.count, cover.held)
+        cover.count = _advance(
+            active, *gathered, limit, spare, *known, cover.rows, cover.points, cover.count, cover.held
+        )
         if items.run.tell:
             items.run.tell("picks", cover.count - cover.held, cover.k)
-    added = cover.count - cover.held
-    free = np.ones(n, bool)
-    free[cover.rows[: cover.count]] = False
-    rest = np.flatnonzero(free)[: cover.k - added]
-    cover.rows[cover.count :] = rest
-    cover.points[cover.count :] = cover.x[rest]
-    cover.count = len(cover.rows)
-    return added
+    return cover.fill()
 
 
 def _activate(cover: _Cover, size: int, spare: float) -> tuple[Rows, float, int]:
     """The farthest rows, up to date, weighing more than `spare`; the limit that no other row exceeds; how many it took.
 
-    None when rows at a distance above 0 weigh no more than that.
+    No rows where all those at a distance above 0 weigh no more than `spare`.
     """
     n = len(cover.gaps)
     while True:
@@ -226,6 +236,7 @@ def _advance(
     active: Rows,
     x: Floats,
     gaps: Doubles,
+    nearest: Labels,
     weights: Doubles,
     limit: float,
     spare: float,
@@ -237,24 +248,18 @@ def _advance(
     count: int,
     held: int,
 ) -> int:
-    """Pick while the farthest row that counts is among the active ones, dropping those that fall to the limit."""
+    """Pick while the farthest row that counts is among the active ones; the new number of centers.
+
+    Active rows that fall to the limit are dropped: what is known of them is written back.
+    """
     m = len(active)
-    nearest = np.empty(m, np.int32)
-    for i in range(m):
-        nearest[i] = all_nearest[active[i]]
     while count < len(rows):
-        mass = 0.0
-        for i in range(m):
-            mass += weights[i]
-        if m == 0 or mass <= spare:
+        best = _pick(active, gaps, weights, m, spare)
+        if best < 0:
             break
-        gap = _farthest(gaps, weights, m, spare)
-        best = -1
-        for i in range(m):
-            if gaps[i] == gap and (best < 0 or active[i] < active[best]):
-                best = i
         rows[count] = active[best]
-        points[count] = x[best]
+        for j in range(x.shape[1]):
+            points[count, j] = x[best, j]
         i = 0
         while i < m:
             gap = squared_distance(x[i], points[count])
@@ -262,20 +267,35 @@ def _advance(
                 gaps[i] = gap
                 nearest[i] = count
                 if gap <= limit:
-                    all_gaps[active[i]] = gap
-                    all_nearest[active[i]] = count
-                    all_seen[active[i]] = count + 1
+                    row = active[i]
+                    all_gaps[row], all_nearest[row], all_seen[row] = gap, count, count + 1
                     m -= 1
-                    active[i], gaps[i], weights[i], nearest[i] = active[m], gaps[m], weights[m], nearest[m]
-                    x[i] = x[m]
+                    active[i], gaps[i], nearest[i], weights[i] = active[m], gaps[m], nearest[m], weights[m]
+                    for j in range(x.shape[1]):
+                        x[i, j] = x[m, j]
                     continue
             i += 1
         count += 1
     for i in range(m):
-        all_gaps[active[i]] = gaps[i]
-        all_nearest[active[i]] = nearest[i]
-        all_seen[active[i]] = count
+        row = active[i]
+        all_gaps[row], all_nearest[row], all_seen[row] = gaps[i], nearest[i], count
     return count
+
+
+@kernel
+def _pick(active: Rows, gaps: Doubles, weights: Doubles, m: int, spare: float) -> int:
+    """Position of the farthest active row that counts, the lowest row on ties; -1 where they weigh at most `spare`."""
+    mass = 0.0
+    for i in range(m):
+        mass += weights[i]
+    if m == 0 or mass <= spare:
+        return -1
+    gap = _farthest(gaps, weights, m, spare)
+    best = -1
+    for i in range(m):
+        if gaps[i] == gap and (best < 0 or active[i] < active[best]):
+            best = i
+    return best
 
 
 @kernel
@@ -289,7 +309,9 @@ def _farthest(gaps: Doubles, weights: Doubles, m: int, spare: float) -> float:
         for i in range(1, m):
             largest = max(largest, gaps[i])
         return largest
-    g, w = gaps[:m].copy(), weights[:m].copy()
+    g, w = np.empty(m), np.empty(m)
+    for i in range(m):
+        g[i], w[i] = gaps[i], weights[i]
     low, high, above = 0, m, 0.0
     while True:
         a, b, c = g[low], g[(low + high) // 2], g[high - 1]
@@ -336,115 +358,17 @@ def _add_rows(x: Floats, weights: Doubles, total: Doubles) -> None:
             total[j] += weights[i] * x[i, j]
 
 
-def _gap_block(block: Block, point: Any) -> Doubles:
+def _gap_block(block: Block, point: Doubles) -> Doubles:
     return np.concatenate(block.map_tiles(_gap_tile, point))
 
 
-def _gap_tile(start: int, x: Floats, point: Any) -> Doubles:
+def _gap_tile(start: int, x: Floats, point: Doubles) -> Doubles:
     gaps = np.empty(len(x))
     _gaps_to(x, point, gaps)
     return gaps
 
 
 @kernel
-def _gaps_to(x: Floats, point: Any, gaps: Doubles) -> None:
+def _gaps_to(x: Floats, point: Doubles, gaps: Doubles) -> None:
     for i in range(len(x)):
         gaps[i] = squared_distance(x[i], point)
-
-
-def _catch_up_block(block: Block, points: Floats, held: int, known: Doubles) -> tuple[Doubles, Labels]:
-    parts = block.map_tiles(_catch_up_tile, points, held, each=known)
-    return np.concatenate([gaps for gaps, _ in parts]), np.concatenate([nearest for _, nearest in parts])
-
-
-def _catch_up_tile(start: int, x: Floats, points: Floats, held: int, known: Doubles) -> tuple[Doubles, Labels]:
-    """Nearest center of each row and the squared distance, given what is known of them.
-
-    Rows come ordered by the nearest center they know. A new center p can be nearer to a row than that center c only where
-    |p - c| < 2 |row - c|, so groups of rows to which few new centers can matter are measured one by one; the others by
-    products.
-    """
-    gaps, nearest, seen = known[:, 0].copy(), known[:, 1].astype(np.int32), known[:, 2].astype(np.int64)
-    since = int(seen.min())
-    new = Centers(points[since:])
-    starts = np.flatnonzero(np.diff(nearest, prepend=-1))
-    left = np.ones(len(x), bool)
-    # A product costs so much less than a difference, the more the longer the rows are.
-    few = int(np.clip(x.shape[1] // 8, 1, 8))
-    if since and few * len(starts) <= 4 * len(x):
-        step = max(1, _BETWEEN // len(new.points))
-        for at in range(0, len(starts), step):
-            between = _least_between(points[nearest[starts[at : at + step]]], new)
-            bounds = np.append(starts, len(x))[at : at + len(between) + 1]
-            _measure_groups(x, bounds, between, points, since, held, few, seen, gaps, nearest, left)
-    rest = np.flatnonzero(left)
-    if len(rest):
-        labels, _ = nearest_in_tile(start, x[rest], new)
-        _settle(x, rest, points, labels, since, held, gaps, nearest)
-    return gaps, nearest
-
-
-def _least_between(old: Floats, new: Centers) -> Floats:
-    """Squared distances of old centers to new ones, float32, none more than the true one."""
-    shifted = old - new.shift
-    lengths = np.einsum("ij,ij->i", shifted, shifted)[:, None] + 2 * new.half_squares
-    return np.asarray(lengths * np.float32(1 - CLOSE) - 2 * (shifted @ new.shifted.T))
-
-
-@kernel
-def _measure_groups(
-    x: Floats,
-    starts: Rows,
-    between: Floats,
-    points: Floats,
-    since: int,
-    held: int,
-    few: int,
-    seen: Rows,
-    gaps: Doubles,
-    nearest: Labels,
-    left: NDArray[np.bool_],
-) -> None:
-    """Measure the groups of rows to which at most one in `few` new centers can matter; strike those rows from `left`."""
-    news = between.shape[1]
-    near = np.empty(news, np.int64)
-    reach = np.empty(news)
-    for group in range(len(starts) - 1):
-        widest = 0.0
-        for i in range(starts[group], starts[group + 1]):
-            widest = max(widest, gaps[i])
-        found = 0
-        for j in range(news):
-            if between[group, j] <= 4.0 * widest:
-                near[found] = j
-                found += 1
-        if found * few > news:
-            continue
-        for j in range(found):
-            reach[j] = np.sqrt(max(0.0, between[group, near[j]]))
-        for i in range(starts[group], starts[group + 1]):
-            left[i] = False
-            first = last = np.sqrt(gaps[i])
-            for j in range(found):
-                center = since + near[j]
-                if center < seen[i] or reach[j] > first + last:
-                    continue
-                gap = squared_distance(x[i], points[center])
-                if gap < gaps[i] or (gap == gaps[i] and nearest[i] < held):
-                    gaps[i] = gap
-                    nearest[i] = center
-                    last = np.sqrt(gap)
-
-
-@kernel
-def _settle(
-    x: Floats, rest: Rows, points: Floats, labels: Labels, since: int, held: int, gaps: Doubles, nearest: Labels
-) -> None:
-    """Keep the nearer of the known center and the new one; on a tie the earlier pick, and a pick before a `have` row."""
-    for at in range(len(rest)):
-        i = rest[at]
-        center = since + labels[at]
-        gap = squared_distance(x[i], points[center])
-        if gap < gaps[i] or (gap == gaps[i] and nearest[i] < held <= center):
-            gaps[i] = gap
-            nearest[i] = center

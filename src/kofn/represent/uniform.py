@@ -90,10 +90,13 @@ def draw_by_score(items: Items, k: int, rng: Rng) -> tuple[Rows, Doubles]:
 
 def draw_by_group(items: Items, k: int, rng: Rng, equal: bool) -> tuple[Rows, Doubles, Rows, int]:
     """Seats for groups one by one, rows within a group by their number; picks, inclusion, group, groups without a seat."""
-    free = np.arange(items.n) if items.have is None else np.flatnonzero(~items.have)
+    drawable = np.ones(items.n, dtype=bool) if items.have is None else ~items.have
+    if items.scores is not None:
+        drawable &= items.scores > 0  # a row without a chance takes no seat
+    free = np.flatnonzero(drawable)
     codes, names = items.group_codes
     codes, u = codes[free], rng.rows(0, items.n, "draw")[free]
-    keys = u if items.scores is None else u / np.maximum(items.scores[free], np.finfo(np.float64).tiny)
+    keys = u if items.scores is None else u / items.scores[free]
     order = np.lexsort((keys, codes))
     sizes = np.bincount(codes, minlength=len(names))
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])

@@ -1,0 +1,359 @@
+"""Prints the tables of the docs from the committed results; nobody types a figure.
+
+    python benchmarks/tables.py                    # every table there is
+    python benchmarks/tables.py main_job kmeans    # one
+    python benchmarks/tables.py --write            # into README.md and docs/, between the markers
+
+A marker is `<!-- table: NAME ARGUMENT -->`, closed by `<!-- end of table -->`; what stands between them is replaced. Names and
+arguments are those that this script prints without any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+MARKER = re.compile(r"(<!-- table: (?P<name>[^\n]*?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+Result = dict[str, Any]
+
+COLUMNS: dict[str, tuple[str, str, bool]] = {
+    "mean_distance": ("mean distance", "number", False),
+    "mean_squared": ("mean squared", "number", False),
+    "radius": ("radius", "number", False),
+    "same_label": ("same label", "percent", True),
+    "labels_present": ("labels present", "percent", True),
+    "label_error": ("label share error", "percent", False),
+    "kmeans_error": ("k-means error", "percent", False),
+    "nearest_accuracy": ("1-NN", "percent", True),
+    "probe_accuracy": ("probe", "percent", True),
+}
+"""Figure: (heading, how it is written, whether more is better)."""
+
+
+def table(name: str, argument: str = "") -> str:
+    """A table by its name and argument."""
+    kinds: dict[str, Callable[[str], str]] = {
+        "main_job": main_job, "figures": figures, "objectives": objectives, "method": method, "measured": measured,
+    }  # fmt: skip
+    if name not in kinds:
+        raise SystemExit(f"table {name!r} is unknown; there are: {', '.join(kinds)}")
+    return kinds[name](argument)
+
+
+def load(name: str) -> Result | None:
+    """A result, None where it has not been measured yet."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def absent(name: str) -> str:
+    """What stands in for a table without results."""
+    return f"Not measured yet: `python benchmarks/{name}.py` writes `benchmarks/results/{name}.json`.\n"
+
+
+def measured(name: str) -> str:
+    """One sentence: when, on what, with which versions and seeds."""
+    result = load(name)
+    if result is None:
+        return absent(name)
+    about = result["meta"]
+    versions = ", ".join(f"{each} {number}" for each, number in about["versions"].items() if number)
+    peers = ", ".join(f"{each} {about['peers'][each]}" for each in PEER_NAMES if about["peers"].get(each))
+    seeds = about.get("seeds") or list(range(about["repeat"]))
+    kernels = sorted(_kernels(result))
+    return (
+        f"Measured {about['date']} on {about['processors']} processors of an {about['cpu']}, {about['memory_gib']} GiB, "
+        f"Python {about['python']}; {versions}; peers: {peers or 'none'}. Seeds {seeds[0]} to {seeds[-1]}."
+        + (f" BLAS kernels: {'; '.join(kernels)}." if kernels else "")
+        + "\n"
+    )
+
+
+PEER_NAMES = ("faiss-cpu", "apricot-select")
+
+
+def _kernels(result: Result) -> set[str]:
+    runs = [run for job in result.get("jobs", []) for entry in job["entries"] for run in entry["runs"]]
+    return {kernel for run in runs for kernel in run.get("kernels", [])}
+
+
+def main_job(argument: str) -> str:
+    """The goals of all jobs, or the entries of one."""
+    result = load("main_job")
+    if result is None:
+        return absent("main_job")
+    if argument in ("", "goals"):
+        return goals(result)
+    return entries(next(job for job in result["jobs"] if job["name"] == argument))
+
+
+def goals(result: Result) -> str:
+    """Every goal with what was measured."""
+    rows = []
+    for job in result["jobs"]:
+        for at, goal in enumerate(job["goals"]):
+            value, low, high = reached(job, goal)
+            verdict = _verdict(goal, value)
+            spread = f" ({_number(low)} to {_number(high)})" if low < high else ""
+            shown = "not measured" if value is None else f"{_number(value)}{_unit(goal)}{spread}"
+            rows.append([job["title"] if at == 0 else "", goal["text"], _limits(goal), shown, verdict])
+    return grid(["job", "measure", "goal", "measured", "met"], rows)
+
+
+def reached(job: Result, goal: Result) -> tuple[float | None, float, float]:
+    """(value from the medians, least and most over the rounds); None where an entry of it was not measured."""
+    named = {entry["key"]: entry for entry in job["entries"]}
+    needed = [goal["of"], *([goal["minus"]] if goal["minus"] else []), *(key for _, key in goal["over"])]
+    if any(not named[key]["runs"] for key in needed):
+        return None, math.nan, math.nan
+    rounds = min(len(named[key]["runs"]) for key in needed)
+
+    def value(pick: Callable[[list[float]], float]) -> float:
+        def figure(key: str) -> float:
+            return pick([run[_field(goal, key, named)] for run in named[key]["runs"]])
+
+        above = figure(goal["of"]) - (figure(goal["minus"]) if goal["minus"] else 0.0)
+        below = sum(factor * figure(key) for factor, key in goal["over"]) if goal["over"] else 1.0
+        return above / below
+
+    each = [value(lambda figures, at=at: figures[at]) for at in range(rounds)]  # type: ignore[misc]
+    return value(median), min(each), max(each)
+
+
+def _field(goal: Result, key: str, named: dict[str, Result]) -> str:
+    """The goal's field; seconds for an entry that does not have it."""
+    return goal["field"] if goal["field"] in named[key]["runs"][0] else "seconds"
+
+
+def _limits(goal: Result) -> str:
+    low, high = goal["low"], goal["high"]
+    unit = _unit(goal)
+    if low is not None and high is not None:
+        return f"{_number(low)} to {_number(high)}{unit}"
+    if low is not None:
+        return f"at least {_number(low)}{unit}"
+    return f"at most {_number(high)}{unit}" if high is not None else "-"
+
+
+def _unit(goal: Result) -> str:
+    return "x" if goal["unit"] == "x" else f" {goal['unit']}"
+
+
+def _verdict(goal: Result, value: float | None) -> str:
+    if goal["low"] is None and goal["high"] is None:
+        return "-"
+    if value is None:
+        return "?"
+    above = goal["low"] is None or value >= goal["low"]
+    below = goal["high"] is None or value <= goal["high"]
+    return "yes" if above and below else "**no**"
+
+
+def entries(job: Result) -> str:
+    """What was measured in one job: medians and ranges."""
+    rows = []
+    for entry in job["entries"]:
+        runs = entry["runs"]
+        if not runs:
+            rows.append([entry["who"], entry["what"], "not measured", "-", "-", entry.get("failed", "")])
+            continue
+        seconds = [run["seconds"] for run in runs]
+        spread = f" ({_number(min(seconds))} to {_number(max(seconds))})" if len(runs) > 1 else ""
+        peak = f"{median(run['peak_mib'] for run in runs):,.0f}" if "peak_mib" in runs[0] else "-"
+        rows.append(
+            [
+                entry["who"],
+                entry["what"],
+                _number(median(seconds)) + spread,
+                str(len(runs)),
+                peak,
+                ", ".join(_extras(runs)),
+            ]
+        )
+    return grid(["who", "what", "seconds", "runs", "peak MiB", "also"], rows)
+
+
+def _extras(runs: list[Result]) -> Iterable[str]:
+    texts = {
+        "cost": "mean squared distance {}",
+        "cost_error": "± {}",
+        "mean_distance": "mean distance {}",
+        "write_seconds": "then {} s to write the picks",
+        "rounds": "{} rounds",
+        "readers": "{} readers",
+        "fixed_seconds": "of it {} s compiling at every fit",
+        "heavy": "loads {}",
+    }
+    for field, text in texts.items():
+        if field not in runs[0]:
+            continue
+        values = [run[field] for run in runs]
+        if field == "heavy":
+            yield "loads numpy at most" if not any(values) else text.format(", ".join(values[0]))
+        else:
+            yield text.format(_number(median(values), 5 if "cost" in field or "mean" in field else 3))
+
+
+def figures(argument: str) -> str:
+    """Quality on one data set: mean ± standard error over the seeds."""
+    result = load("figures")
+    if result is None or argument not in result["datasets"]:
+        return absent("figures")
+    dataset = result["datasets"][argument]
+    best = {column: _best(dataset["rows"], column) for column in COLUMNS}
+    rows, notes = [], []
+    for row in ordered(dataset["rows"]):
+        if row.get("left_out"):
+            rows.append([row["method"], *["-"] * (len(COLUMNS) + 1)])
+            notes.append(f"{row['method']}: left out, {row['left_out']}.")
+            continue
+        if row.get("note"):
+            notes.append(f"{row['method']}: {row['note']}.")
+        cells = [cell(row["runs"], column, best[column]) for column in COLUMNS]
+        seconds = [run["seconds"] for run in row["runs"] if "seconds" in run]
+        rows.append([row["method"], *cells, _number(median(seconds), 2) if seconds else "-"])
+    headings = ["", *(heading for heading, _, _ in COLUMNS.values()), "seconds"]
+    return grid(headings, rows) + ("\n" + " ".join(notes) + "\n" if notes else "")
+
+
+def ordered(rows: list[Result]) -> list[Result]:
+    """All rows first, uniform second, then the methods and the peers as they came."""
+    first = {"all": 0, "kofn": 1, "peer": 2}
+    return sorted(rows, key=lambda row: (first[row["who"]], row["method"] != "uniform"))
+
+
+def cell(runs: list[Result], column: str, best: float) -> str:
+    """A mean with its standard error; the best of the column in bold."""
+    values = [run[column] for run in runs]
+    _, kind, _ = COLUMNS[column]
+    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    text = f"{100 * mean(values):.1f} %" if kind == "percent" else _number(mean(values), 4)
+    shown = f"**{text}**" if mean(values) == best else text
+    if error == 0.0:
+        return shown
+    return f"{shown} ± {100 * error:.1f}" if kind == "percent" else f"{shown} ± {_number(error, 2)}"
+
+
+def _best(rows: list[Result], column: str) -> float:
+    means = [mean(run[column] for run in row["runs"]) for row in rows if row["runs"] and row["who"] != "all"]
+    return max(means) if COLUMNS[column][2] else min(means)
+
+
+def objectives(argument: str) -> str:
+    """Whether each method beats uniform on its own objective, on every data set."""
+    result = load("figures")
+    if result is None:
+        return absent("figures")
+    datasets = result["datasets"]
+    names = list(
+        dict.fromkeys(row["method"] for data in datasets.values() for row in data["rows"] if row["who"] == "kofn")
+    )
+    rows = []
+    for name in names:
+        if name == "uniform":
+            continue
+        found = {
+            key: next((row for row in data["rows"] if row["method"] == name), {}) for key, data in datasets.items()
+        }
+        title = next((row["objective"]["title"] for row in found.values() if "objective" in row), "names none")
+        rows.append([name, title, *(_against_uniform(row) for row in found.values())])
+    return grid(["method", "its objective", *datasets], rows)
+
+
+def _against_uniform(row: Result) -> str:
+    if "objective" not in row:
+        return "-"
+    tested = row["objective"]
+    change = mean(tested["ours"]) / mean(tested["uniform"]) - 1.0
+    p = tested["p"]
+    verdict = "yes" if p < 0.01 else "**no**"
+    return f"{verdict}: {100 * change:+.1f} % (p {'< 0.0001' if p < 1e-4 else f'= {p:.2g}'})"
+
+
+def method(argument: str) -> str:
+    """One method beside uniform and all rows on every data set, for its own page."""
+    result = load("figures")
+    if result is None:
+        return absent("figures")
+    rows = []
+    for data in result["datasets"].values():
+        for row in ordered(data["rows"]):
+            if row["method"] in ("all rows", "uniform", argument) and row["runs"]:
+                cells = [cell(row["runs"], column, math.nan) for column in COLUMNS]
+                rows.append([f"{data['title'].partition(' (')[0]}, k={data['k']}", row["method"], *cells])
+    return grid(["data", "", *(heading for heading, _, _ in COLUMNS.values())], rows)
+
+
+def grid(headings: list[str], rows: list[list[str]]) -> str:
+    """A markdown table."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join("| " + " | ".join(each.replace("|", "\\|") for each in line) + " |\n" for line in lines)
+
+
+def _number(value: float, digits: int = 3) -> str:
+    """A number with so many significant digits, thousands with commas, no exponent."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}" if value == 0 else "-"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{places}f}"
+
+
+def everything() -> list[str]:
+    """Names and arguments of all tables that there are results for."""
+    names = ["measured main_job", "main_job goals"]
+    names += [f"main_job {job['name']}" for job in (load("main_job") or {"jobs": []})["jobs"]]
+    datasets = (load("figures") or {"datasets": {}})["datasets"]
+    methods = dict.fromkeys(row["method"] for data in datasets.values() for row in data["rows"] if row["who"] == "kofn")
+    names += ["measured figures", "objectives", *(f"figures {name}" for name in datasets)]
+    return names + [f"method {name}" for name in methods]
+
+
+def filled(text: str) -> str:
+    """A page with what stands between its markers replaced."""
+
+    def fill(found: re.Match[str]) -> str:
+        name, _, argument = found["name"].partition(" ")
+        return f"{found[1]}\n{table(name, argument.strip())}\n{found[3]}"
+
+    return MARKER.sub(fill, text)
+
+
+def pages() -> list[Path]:
+    """The pages that may hold tables."""
+    return [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if page.exists()]
+
+
+def main() -> None:
+    """Print tables, or write them into the pages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", help="of a table")
+    parser.add_argument("argument", nargs="*", help="which job, data set or method")
+    parser.add_argument("--write", action="store_true", help="write the tables into README.md and docs/")
+    parser.add_argument("--results", type=Path, help="folder of the results, default benchmarks/results")
+    args = parser.parse_args()
+    if args.results:
+        globals()["RESULTS"] = args.results
+    if args.write:
+        for page in pages():
+            before = page.read_text()
+            after = filled(before)
+            if after != before:
+                page.write_text(after)
+                print(f"wrote {page.relative_to(ROOT)}")
+        return
+    for each in [f"{args.name} {' '.join(args.argument)}"] if args.name else everything():
+        print(f"<!-- table: {each} -->\n")
+        name, _, argument = each.partition(" ")
+        print(table(name, argument.strip()))
+
+
+if __name__ == "__main__":
+    main()

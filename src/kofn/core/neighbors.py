@@ -1,0 +1,509 @@
+"""Who is near whom: all pairs within a radius, and the nearest rows of every row, by blocked products.
+
+Products only screen. Every distance that leaves this module was computed by differences in float64, so that it does not
+depend on the processor's BLAS, and no pair is lost to the rounding of a product: `NOISE` is allowed for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core.block import Doubles, Floats, Rows, TileRunner, run_serially
+from kofn.core.jit import kernel
+from kofn.core.scratch import scratch
+
+NOISE = 1e-6
+"""What rounding may add to a squared distance from float32 products, relative to the two squared lengths together."""
+
+STRIP = 1024  # rows in one call of a thread
+PIECE, CHUNK, LANES = 256, 2048, 16  # a product's result is 2 MiB: it stays in the cache until it is scanned
+WAVE = 4  # strips between two looks at how many pairs were found
+SAMPLE = 1024
+
+Ids = NDArray[np.int32]
+Pairs = tuple[Ids, Ids, Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """n rows made ready for products.
+
+    Parameters
+    ----------
+    rows : float32 (n, d), C-contiguous
+        The rows as they came.
+    """
+
+    rows: Floats
+
+    @cached_property
+    def shifted(self) -> Floats:
+        """Rows less their mean, float32 (n, d): squares are expanded around it."""
+        mean = self.rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return np.ascontiguousarray(self.rows - mean)
+
+    @cached_property
+    def squares(self) -> Floats:
+        """Squared length of each shifted row, float32 (n,)."""
+        return np.einsum("ij,ij->i", self.shifted, self.shifted, dtype=np.float64).astype(np.float32)
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
+
+    @cached_property
+    def noise(self) -> float:
+        """`NOISE`, grown with the length of the sums for very long rows."""
+        return float(NOISE * max(1.0, np.sqrt(self.rows.shape[1] / 1024)))
+
+    def distances_to(self, row: int, which: Rows | None = None) -> Floats:
+        """Distance of every row, or of these, to this one, float32 (n,)."""
+        first = np.arange(self.n) if which is None else which
+        out = np.empty(len(first), np.float32)
+        pair_distances(self.rows, first, self.rows, np.full(len(first), row), out)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Lists of neighbours, one for each row.
+
+    Attributes
+    ----------
+    starts : int64 (n + 1,)
+        Row i's list is `starts[i]:starts[i + 1]`.
+    ids : int32 (entries,)
+        The neighbours' row numbers.
+    distances : float32 (entries,)
+        Their distances, each the square root in float64 of a sum of squared differences.
+    """
+
+    starts: Rows
+    ids: Ids
+    distances: Floats
+
+    def of(self, row: int) -> tuple[Ids, Floats]:
+        """Neighbours of a row and their distances."""
+        cut = slice(self.starts[row], self.starts[row + 1])
+        return self.ids[cut], self.distances[cut]
+
+
+def spread_rows(n: int, count: int) -> Rows:
+    """`count` row numbers spread over 0..n-1 and free of any period, ascending; a fixed choice, int64.
+
+    Multiples of the golden ratio modulo one fill the interval evenly (Weyl's sequence); rows that two of them share are
+    taken once.
+    """
+    if count >= n:
+        return np.arange(n, dtype=np.int64)
+    at = np.arange(count) * 0.6180339887498949
+    return np.unique((n * (at - np.floor(at))).astype(np.int64))
+
+
+def local_radii(
+    points: Points, wanted: int, weights: Doubles, runner: TileRunner = run_serially
+) -> tuple[Floats, Doubles]:
+    """For each row a radius within which about `wanted` rows lie, judged by a sample of the rows; O(n sample d) time.
+
+    A radius that products cannot tell from 0 is 0.
+
+    Returns
+    -------
+    radii : float32 (n,)
+    typical : float64 (n,)
+        An estimate of each row's weighted total distance to all rows.
+    """
+    n = points.n
+    sample = spread_rows(n, max(SAMPLE, -(-8 * n // wanted)))
+    rank = min(max(1, round(wanted * len(sample) / n)), len(sample) - 1)
+    shared = (points, points.shifted[sample], points.squares[sample], weights[sample].astype(np.float32), rank)
+    parts = runner(_radii_of_rows, [(start, *shared) for start in range(0, n, PIECE)])
+    return np.concatenate([radii for radii, _ in parts]), np.concatenate([typical for _, typical in parts])
+
+
+def _radii_of_rows(
+    start: int, points: Points, others: Floats, squares: Floats, weights: Floats, rank: int
+) -> tuple[Floats, Doubles]:
+    if rank < 1:
+        m = len(points.shifted[start : start + PIECE])
+        return np.zeros(m, np.float32), np.zeros(m)
+    rows, own = points.shifted[start : start + PIECE], points.squares[start : start + PIECE]
+    squared = np.matmul(rows, others.T, out=scratch("sample", len(rows), len(others)))
+    squared *= -2.0
+    squared += own[:, None]
+    squared += squares
+    np.maximum(squared, 0.0, out=squared)
+    limit = np.partition(squared, rank, axis=1)[:, rank].astype(np.float64)
+    loss = 3 * points.noise * (own + (np.sqrt(own) + np.sqrt(limit)) ** 2)
+    np.sqrt(squared, out=squared)
+    return np.sqrt(np.maximum(limit - loss, 0.0)).astype(np.float32), (squared @ weights).astype(np.float64)
+
+
+def nearest(points: Points, m: int, runner: TileRunner = run_serially) -> Graph:
+    """The m nearest other rows of each row, nearest first, ties to the lowest row number. O(n^2 d) time, 8 n m bytes.
+
+    Parameters
+    ----------
+    points : Points
+        The rows.
+    m : int
+        From 1 to n - 1.
+    """
+    n = points.n
+    guess, _ = local_radii(points, min(2 * m, n - 1), np.ones(n), runner)
+    found = runner(_nearest_of_rows, [(start, points, m, guess) for start in range(0, n, PIECE)])
+    ids = np.concatenate([part for part, _ in found])
+    distances = np.concatenate([part for _, part in found])
+    return Graph(np.arange(n + 1, dtype=np.int64) * m, ids.ravel(), distances.ravel())
+
+
+def within_own_radius(lists: Graph, runner: TileRunner = run_serially) -> tuple[Graph, Floats]:
+    """Both ends' lists of `nearest` lists, and each row's radius: the distance of its last neighbour.
+
+    The lists hold the pairs nearer than the larger of the two radii, as those of `pairs_within` do.
+    """
+    n = len(lists.starts) - 1
+    radii = lists.distances[lists.starts[1:] - 1].copy()
+    first = np.repeat(np.arange(n, dtype=np.int32), np.diff(lists.starts))
+    second, distances = lists.ids, lists.distances
+    keep = (distances < radii[first]) & ((first < second) | (distances >= radii[second]))
+    return _lists(n, [(first[keep], second[keep], distances[keep])], radii, runner), radii
+
+
+def _nearest_of_rows(start: int, points: Points, m: int, guess: Floats) -> tuple[Ids, Floats]:
+    """Lists of a piece's rows: first within a guessed radius; rows that find fewer than m look again without one."""
+    stop = min(start + PIECE, points.n)
+    ids, distances = np.empty((stop - start, m), np.int32), np.empty((stop - start, m), np.float32)
+    which, limits = np.arange(start, stop), guess[start:stop] ** 2
+    while len(which):
+        near, counts = np.empty((len(which), 4 * m + CHUNK), np.int32), np.zeros(len(which), np.int64)
+        own, apart = np.empty((len(which), m), np.int32), np.empty((len(which), m), np.float32)
+        for left in range(0, points.n, CHUNK):
+            columns = slice(left, min(left + CHUNK, points.n))
+            product = scratch("products", len(which), columns.stop - left)
+            np.matmul(points.shifted[which], points.shifted[columns].T, out=product)
+            _note(product, which, left, np.float32(points.noise), points.squares, limits, near, counts)
+            _keep(points.rows, which, m, 4 * m, near, counts, limits, own, apart)
+        _keep(points.rows, which, m, 0, near, counts, limits, own, apart)
+        done = counts >= m
+        ids[which[done] - start], distances[which[done] - start] = own[done], apart[done]
+        which = which[~done]
+        limits = np.full(len(which), np.inf, np.float32)
+    return ids, distances
+
+
+@kernel
+def _note(
+    product: Floats, which: Rows, left: int, noise: Any, squares: Floats, limits: Floats, near: Ids, counts: Rows
+) -> None:
+    """Append to each row's list the columns that may lie within its limit."""
+    two = np.float32(2.0)
+    for i in range(product.shape[0]):
+        p, limit, q, count = product[i], limits[i], squares[which[i]], counts[i]
+        for start in range(0, len(p), LANES):
+            stop, close = min(start + LANES, len(p)), 0
+            if stop - start == LANES:
+                for lane in range(LANES):
+                    both = q + squares[left + start + lane]
+                    close += both - two * p[start + lane] - noise * both <= limit
+            if close or stop - start < LANES:
+                for j in range(start, stop):
+                    both = q + squares[left + j]
+                    if both - two * p[j] - noise * both <= limit and left + j != which[i]:
+                        near[i, count] = left + j
+                        count += 1
+        counts[i] = count
+
+
+@kernel
+def _keep(
+    rows: Floats, which: Rows, m: int, room: int, near: Ids, counts: Rows, limits: Floats, ids: Ids, distances: Floats
+) -> None:
+    """Where a list has outgrown `room`, leave the m nearest in it, in order, and lower its limit to the last of them."""
+    for i in range(len(which)):
+        count = counts[i]
+        if count <= room or count < m:
+            continue
+        apart = np.empty(count, np.float32)
+        pair_distances(rows, near[i, :count], rows, np.full(count, which[i]), apart)
+        order = np.argsort(apart, kind="mergesort")[:m]
+        for t in range(m):
+            ids[i, t] = near[i, order[t]]
+            distances[i, t] = apart[order[t]]
+        near[i, :m] = ids[i]
+        counts[i] = m
+        limits[i] = min(limits[i], distances[i, m - 1] ** 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """What one pass over all pairs of rows found; see `sweep`."""
+
+    totals: Doubles
+    savings: Doubles
+    graph: Graph | None
+
+
+def pairs_within(points: Points, radii: Floats, *, limit: int, runner: TileRunner = run_serially) -> Graph | None:
+    """Lists of all pairs nearer than the larger of their two radii, each row in its own list too where its radius is
+    not 0; None when there are more than `limit` pairs. One product for every pair: O(n^2 d) time."""
+    none = np.zeros(points.n, np.float32)
+    return sweep(points, none, none, radii, limit=limit, runner=runner).graph
+
+
+def sweep(
+    points: Points,
+    weights: Floats,
+    reach: Floats,
+    radii: Floats,
+    *,
+    limit: int,
+    runner: TileRunner = run_serially,
+    tell: Any = None,
+) -> Sweep:
+    """Visit every pair of rows once, both ways.
+
+    Parameters
+    ----------
+    weights, reach, radii : float32 (n,)
+        w, b, r below.
+    limit : int
+        Give up on the graph beyond so many pairs; 0: collect none.
+
+    Returns
+    -------
+    Sweep
+        totals, float64 (n,): sum_i w_i max(dist(i, j), r_i); savings, float64 (n,): sum_i w_i max(0, b_i - max(dist(i, j),
+        r_i)), both from float32 products; graph: the pairs with dist(i, j) < max(r_i, r_j), complete, as exact distances;
+        None where there are too many or none were wanted.
+    """
+    n = points.n
+    own = np.maximum(reach.astype(np.float64) - radii, 0.0)
+    totals, savings = (
+        weights.astype(np.float64) * radii,
+        weights.astype(np.float64) * own,
+    )  # a row and itself: distance 0
+    nearest = np.where(radii > 0, radii.astype(np.float64) ** 2, -np.inf).astype(np.float32)
+    found: list[Pairs] = []
+    count, collect = 0, limit > 0
+    strips = list(range(0, n, STRIP))
+    share = limit if len(strips) <= 2 * WAVE else limit // WAVE  # what a wave may overshoot by is bounded
+    for at in range(0, len(strips), WAVE):
+        calls = [
+            (start, points, weights, reach, radii, nearest, share if collect else 0) for start in strips[at : at + WAVE]
+        ]
+        for start, part in zip(strips[at : at + WAVE], runner(_sweep_strip, calls), strict=True):
+            totals[start:] += part[0]
+            savings[start:] += part[1]
+            count += len(part[2][0])
+            collect = collect and part[3] and count <= limit
+            found = [*found, part[2]] if collect else []
+        if tell:
+            done = min((at + WAVE) * STRIP, n)
+            tell("pairs", n * n - (n - done) ** 2, n * n)
+    return Sweep(totals, savings, _lists(n, found, radii, runner) if collect else None)
+
+
+def _sweep_strip(
+    start: int, points: Points, weights: Floats, reach: Floats, radii: Floats, nearest: Floats, limit: int
+) -> tuple[Doubles, Doubles, Pairs, bool]:
+    """A strip's rows against themselves and all later rows."""
+    n = points.n
+    totals, savings = np.zeros(n - start), np.zeros(n - start)
+    lanes = np.empty((2, LANES))
+    ids = scratch("pairs", 2, PIECE * CHUNK).view(np.int32)
+    found: list[Pairs] = []
+    count, whole = 0, limit > 0
+    for top, left, right in _tiles(start, min(start + STRIP, n), n):
+        rows, columns = slice(top, min(top + PIECE, n)), slice(left, right)
+        product = scratch("products", rows.stop - top, right - left)
+        np.matmul(points.shifted[rows], points.shifted[columns].T, out=product)
+        hits = _scan(
+            product, left == top, np.float32(points.noise),
+            points.squares[rows], weights[rows], reach[rows], radii[rows], nearest[rows],
+            points.squares[columns], weights[columns], reach[columns], radii[columns], nearest[columns],
+            totals[top - start :], savings[top - start :], totals[left - start :], savings[left - start :],
+            lanes, ids[0], ids[1],
+        )  # fmt: skip
+        if whole and hits:
+            pairs = (ids[0, :hits] + np.int32(top), ids[1, :hits] + np.int32(left), np.empty(hits, np.float32))
+            pair_distances(points.rows, pairs[0], points.rows, pairs[1], pairs[2])
+            kept = _squeeze(radii, *pairs)
+            found.append((pairs[0][:kept].copy(), pairs[1][:kept].copy(), pairs[2][:kept].copy()))
+            count += kept
+            if count > limit:
+                whole, found = False, []
+    return totals, savings, _joined(found), whole or limit == 0
+
+
+def _tiles(start: int, stop: int, n: int) -> Iterator[tuple[int, int, int]]:
+    """(first row, first column, end of columns) of a strip's products: the square on the diagonal, then what is right of it."""
+    for top in range(start, stop, PIECE):
+        edge = min(top + PIECE, n)
+        yield top, top, edge
+        for left in range(edge, n, CHUNK):
+            yield top, left, min(left + CHUNK, n)
+
+
+def _joined(found: list[Pairs]) -> Pairs:
+    if not found:
+        return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
+    first, second, distances = zip(*found, strict=True)
+    return np.concatenate(first), np.concatenate(second), np.concatenate(distances)
+
+
+@kernel
+def _scan(
+    product: Floats, diagonal: bool, noise: Any,
+    q_i: Floats, w_i: Floats, b_i: Floats, r_i: Floats, near_i: Floats,
+    q_j: Floats, w_j: Floats, b_j: Floats, r_j: Floats, near_j: Floats,
+    totals_i: Doubles, savings_i: Doubles, totals_j: Doubles, savings_j: Doubles,
+    lanes: Doubles, first: Ids, second: Ids,
+) -> int:  # fmt: skip
+    """Add what each pair of a product gives to either side; note the pairs that may be near enough."""
+    m, c = product.shape
+    two, zero = np.float32(2.0), np.float32(0.0)
+    hits = 0
+    for i in range(m):
+        p = product[i]
+        q, w, b, r, near = q_i[i], w_i[i], b_i[i], r_i[i], near_i[i]
+        whole = 0 if diagonal else c - c % LANES
+        for lane in range(LANES):
+            lanes[0, lane] = 0.0
+            lanes[1, lane] = 0.0
+        for j in range(0, whole, LANES):
+            close = 0
+            for lane in range(LANES):
+                t = j + lane
+                both = q + q_j[t]
+                squared = both - two * p[t]
+                bound = near_j[t] if near_j[t] > near else near
+                close += squared - noise * both < bound
+                distance = np.sqrt(squared if squared > zero else zero)
+                there = distance if distance > r else r
+                totals_j[t] += w * there
+                saved = b - there
+                savings_j[t] += w * (saved if saved > zero else zero)
+                back = distance if distance > r_j[t] else r_j[t]
+                lanes[0, lane] += w_j[t] * back
+                saved = b_j[t] - back
+                lanes[1, lane] += w_j[t] * (saved if saved > zero else zero)
+            if close:
+                for t in range(j, j + LANES):
+                    both = q + q_j[t]
+                    if both - two * p[t] - noise * both < max(near, near_j[t]):
+                        first[hits] = i
+                        second[hits] = t
+                        hits += 1
+        total = saving = 0.0
+        for lane in range(LANES):
+            total += lanes[0, lane]
+            saving += lanes[1, lane]
+        for t in range(i + 1 if diagonal else whole, c):
+            both = q + q_j[t]
+            squared = both - two * p[t]
+            distance = np.sqrt(max(squared, zero))
+            totals_j[t] += w * max(distance, r)
+            savings_j[t] += w * max(b - max(distance, r), zero)
+            total += w_j[t] * max(distance, r_j[t])
+            saving += w_j[t] * max(b_j[t] - max(distance, r_j[t]), zero)
+            if squared - noise * both < max(near, near_j[t]):
+                first[hits] = i
+                second[hits] = t
+                hits += 1
+        totals_i[i] += total
+        savings_i[i] += saving
+    return hits
+
+
+@kernel
+def _squeeze(radii: Floats, first: Ids, second: Ids, distances: Floats) -> int:
+    """Move the pairs that are near enough to the front, in order. Returns how many there are."""
+    kept = 0
+    for t in range(len(first)):
+        i, j = first[t], second[t]
+        if distances[t] < max(radii[i], radii[j]):
+            first[kept] = i
+            second[kept] = j
+            distances[kept] = distances[t]
+            kept += 1
+    return kept
+
+
+def _lists(n: int, found: list[Pairs], radii: Floats, runner: TileRunner) -> Graph:
+    """Both ends' lists from pairs; the order within a list is that of the pairs, after the row itself."""
+    counts = (radii > 0).astype(np.int64)
+    for first, second, _ in found:
+        counts += np.bincount(first, minlength=n)
+        counts += np.bincount(second, minlength=n)
+    starts = np.zeros(n + 1, np.int64)
+    np.cumsum(counts, out=starts[1:])
+    ids, distances = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
+    cuts = np.linspace(0, n, 5).astype(np.int64)
+    runner(_fill, [(int(low), int(high), found, radii, starts, ids, distances) for low, high in pairwise(cuts)])
+    return Graph(starts, ids, distances)
+
+
+def _fill(low: int, high: int, found: list[Pairs], radii: Floats, starts: Rows, ids: Ids, distances: Floats) -> None:
+    filled = starts[low:high].copy()
+    own = np.flatnonzero(radii[low:high] > 0)
+    ids[filled[own]], distances[filled[own]] = own + low, 0.0
+    filled[own] += 1
+    for first, second, measured in found:
+        _append(low, high, first, second, measured, filled, ids, distances)
+
+
+@kernel
+def _append(
+    low: int, high: int, first: Ids, second: Ids, measured: Floats, filled: Rows, ids: Ids, distances: Floats
+) -> None:
+    for t in range(len(first)):
+        i, j = first[t], second[t]
+        if low <= i < high:
+            at = filled[i - low]
+            ids[at] = j
+            distances[at] = measured[t]
+            filled[i - low] = at + 1
+        if low <= j < high:
+            at = filled[j - low]
+            ids[at] = i
+            distances[at] = measured[t]
+            filled[j - low] = at + 1
+
+
+@kernel
+def pair_distances(x: Floats, first: Any, y: Floats, second: Any, out: Floats) -> None:
+    """out[t] = the distance of x[first[t]] and y[second[t]]: differences, squares and sums in float64, rounded once.
+
+    The order of additions is fixed, and the same both ways round.
+    """
+    d = x.shape[1]
+    whole = d - d % 32
+    lanes = np.zeros(32)
+    for t in range(len(first)):
+        i, j = first[t], second[t]
+        s0 = s1 = s2 = s3 = 0.0
+        if whole:
+            for lane in range(32):
+                lanes[lane] = 0.0
+            for at in range(0, whole, 32):
+                for lane in range(32):
+                    u = np.float64(x[i, at + lane]) - np.float64(y[j, at + lane])
+                    lanes[lane] += u * u
+            for lane in range(0, 32, 4):
+                s0 += lanes[lane]
+                s1 += lanes[lane + 1]
+                s2 += lanes[lane + 2]
+                s3 += lanes[lane + 3]
+        for at in range(whole, d):
+            u = np.float64(x[i, at]) - np.float64(y[j, at])
+            s0 += u * u
+        out[t] = np.sqrt((s0 + s2) + (s1 + s3))

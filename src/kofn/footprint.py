@@ -1,0 +1,167 @@
+"""What a checked selection will read and hold: bytes counted from footers and shapes, before the first row is read."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import numpy as np
+
+from kofn.blocks.footers import Footers, Sizes
+from kofn.blocks.formats import BUFFER
+from kofn.core.block import SLAB, TILE, slab_count
+from kofn.request import Request
+from kofn.tworound import TwoRound
+
+READER = 48 << 20
+"""What a thread that reads Parquet keeps beside its buffers: the segments of Arrow's allocator, as measured."""
+
+COMPILER = 160 << 20
+"""What numba takes while it compiles a method's kernels, at their first run on a machine; loading them takes a third."""
+
+SLACK = 1.05
+
+
+def process_peak() -> int:
+    """The largest memory that this process has held so far, in bytes."""
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak << 10
+
+
+def passes_of(request: Request, part: int | None) -> int:
+    """How often the rows are read from beginning to end, looking for invalid ones included."""
+    n, d, k = request.items.n, request.items.d, request.k
+    runner = request.method if part is None else TwoRound(method=request.method, part=part)
+    looks = request.reading.get("invalid") == "drop" and "embeddings" in request.method.needs
+    return runner.passes(n, d, k) + looks
+
+
+def bytes_read(request: Request, part: int | None) -> dict[str, int]:
+    """Bytes that `kofn select` reads: a pass, all passes, columns, footers, and the picks at most.
+
+    Columns are exact, and so are passes over all rows, up to the buffer with which a group is left before its end; a pass
+    that gathers rows by number reads less where slabs and groups do not begin together. The picks are read from the
+    groups that hold one, which cannot be known before: as if they lay in the largest groups, each read to its end.
+    """
+    source, passes = request.source, passes_of(request, part)
+    if source.dataset is None:
+        return _totals(0, passes, 0, 0, 0)
+    footers = Footers(source.dataset)
+    if footers.in_memory:
+        return _totals(0, passes, 0, 0, 0)
+    from_files = source.embedding is not None and source.array is None
+    each = bytes_of_pass(footers, source.embedding.columns, request.kept) if from_files else 0
+    columns = sum(int(footers.stored([name]).sum()) * times for name, times in _columns_read(request).items())
+    groups = np.sort(footers.stored(source.dataset.schema.names).sum(axis=1))
+    return _totals(each, passes, columns + _size_of_have(request), footers.overhead, int(groups[-request.k :].sum()))
+
+
+def _totals(each: int, passes: int, columns: int, footers: int, picks: int) -> dict[str, int]:
+    parts = {"rows": each * passes, "columns": columns, "footers": footers, "picks": picks}
+    return {"a_pass": each, **parts, "total": sum(parts.values())}
+
+
+def bytes_of_pass(footers: Footers, columns: tuple[str, ...], kept: Any) -> int:
+    """Bytes of one pass over these columns: every run of slabs that begin in one group reads from that group's start.
+
+    Where slabs and groups do not begin together, the groups in between are read by two readers, hence more than once.
+    """
+    dataset = footers.dataset
+    sizes = footers.stored(columns)
+    before = np.concatenate([[0], np.cumsum(sizes.sum(axis=1))])
+    n = dataset.n if kept is None else len(kept)
+    first = np.arange(0, n, SLAB)
+    last = np.minimum(first + SLAB, n) - 1
+    if kept is not None:
+        first, last = kept[first], kept[last]
+    starts = np.array([group.start for group in dataset.groups])
+    begins = np.searchsorted(starts, first, side="right") - 1
+    total = 0
+    for unit in np.split(np.arange(len(first)), np.flatnonzero(np.diff(begins)) + 1):
+        group, end = begins[unit[0]], int(last[unit[-1]])
+        until = int(np.searchsorted(starts, end, side="right")) - 1
+        total += int(before[until] - before[group])
+        total += _begun(sizes[until], (end + 1 - starts[until]) / dataset.groups[until].rows)
+    return total
+
+
+def _begun(sizes: Sizes, share: float) -> int:
+    """Bytes of a group that is left after this share of its rows: whole buffers of each column."""
+    return int(np.minimum(sizes, np.ceil(share * sizes / BUFFER) * BUFFER).sum())
+
+
+def _columns_read(request: Request) -> dict[str, int]:
+    """Columns that are read from beginning to end, and how often."""
+    names = request.source.dataset.schema.names
+    given = {role: value for role, value in request.columns.items() if isinstance(value, str) and value in names}
+    times: dict[str, int] = {}
+    for role in ("label", "score", "group", "weight", "have"):
+        if role in given:
+            again = role == "score" and request.reading.get("invalid") == "drop"
+            times[given[role]] = times.get(given[role], 0) + 1 + again
+    if "id" in given and request.columns.get("have") is not None and "have" not in given:
+        times[given["id"]] = times.get(given["id"], 0) + 1
+    return times
+
+
+def _size_of_have(request: Request) -> int:
+    have = request.columns.get("have")
+    return os.path.getsize(have) if isinstance(have, str) and os.path.isfile(have) else 0
+
+
+def memory_held(request: Request, part: int | None, process: int) -> dict[str, int]:
+    """An upper bound on the memory of the whole process, in bytes, and what it is made of.
+
+    Parameters
+    ----------
+    process : int
+        What the process has held once everything was imported and the columns were loaded.
+    """
+    method, items, source = request.method, request.items, request.source
+    n, d, k = items.n, items.d, request.k
+    runner = method if part is None else TwoRound(method=method, part=part)
+    reads_rows = bool("embeddings" in method.needs | method.uses and d)
+    need = runner.bytes(n, d, k)
+    held = {"process": process, "method": need + (0 if part is None else 8 * d * (part + -(-n // part) * k))}
+    held["columns"] = 17 * n + (200 * source.n if request.columns.get("label") is not None else 0)
+    held["kernels"] = COMPILER if reads_rows else 0
+    held["rows"] = _rows_in_flight(request) if reads_rows else 0
+    if source.dataset is not None:
+        footers = Footers(source.dataset)
+        columns = source.embedding.columns if reads_rows and source.array is None else ()
+        workers = min(items.run.workers, len(source.dataset.groups))
+        readers = max(_reader(footers, columns), _reader(footers, source.dataset.schema.names))
+        held["files"] = workers * readers + footers.mapped
+        if columns:  # rows that are gathered by number, before or after a pass, lie in Arrow twice on their way
+            gathered = min(n, need // (4 * d))
+            held["rows"] = max(held["rows"], 2 * _itemsize(source.embedding.dtype) * d * gathered)
+        held["picks"] = 4 * k * footers.row_bytes(source.dataset.schema.names)
+    return {**held, "total": int(SLACK * sum(held.values()))}
+
+
+def _itemsize(arrow_name: str) -> int:
+    return np.dtype({"float": "float32", "double": "float64"}.get(arrow_name, arrow_name)).itemsize
+
+
+def _rows_in_flight(request: Request) -> int:
+    """Slabs that exist at a time: one for each thread, one read ahead, one in hand, and those being normalised."""
+    items, workers = request.items, request.items.run.workers
+    cosine = getattr(request.method, "metric", "euclidean") == "cosine"
+    slabs = min(slab_count(items.n), workers + 2) + cosine * min(slab_count(items.n), workers)
+    return slabs * min(items.n, SLAB) * items.d * 4
+
+
+def _reader(footers: Footers, columns: Any) -> int:
+    """What one thread holds while it reads these columns of the largest group."""
+    if footers.in_memory or not columns:
+        return 0
+    buffers = int(np.minimum(footers.stored(columns), BUFFER).sum(axis=1).max())
+    decoded = 2.5 * TILE * footers.row_bytes(columns) * 2  # as much again for the levels of lists
+    return READER + 3 * (buffers + int(decoded) + (2 << 20))

@@ -1,0 +1,67 @@
+"use strict";
+(() => {
+  const charts = JSON.parse(document.getElementById("charts").textContent);
+  const inks = ["ink", "soft", "line", "rows", "band", "accent", "paper"];
+  const views = [];
+
+  function color(name) {
+    return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  }
+
+  function rowsOf(columns) {
+    const names = Object.keys(columns);
+    return (columns[names[0]] || []).map((_, i) => Object.fromEntries(names.map((name) => [name, columns[name][i]])));
+  }
+
+  const bubble = document.createElement("div");
+  bubble.className = "bubble";
+  bubble.hidden = true;
+  document.body.append(bubble);
+
+  function tooltip(_, event, item, value) {
+    bubble.hidden = value === null || value === undefined || value === "";
+    if (bubble.hidden) return;
+    bubble.replaceChildren();
+    for (const [name, text] of Object.entries(value)) {
+      const key = document.createElement("b");
+      key.textContent = name;
+      const line = document.createElement("div");
+      line.append(key, " ", String(text));
+      bubble.append(line);
+    }
+    const at = event.touches && event.touches[0] ? event.touches[0] : event;
+    const room = document.documentElement.clientWidth - bubble.offsetWidth - 8;
+    bubble.style.left = window.scrollX + Math.max(8, Math.min(at.clientX + 14, room)) + "px";
+    bubble.style.top = window.scrollY + at.clientY + 16 + "px";
+  }
+
+  function draw(chart) {
+    const place = document.getElementById(chart.name);
+    for (const set of chart.spec.data) {
+      if (chart.data[set.name]) set.values = rowsOf(chart.data[set.name]);
+    }
+    for (const signal of chart.spec.signals) {
+      if (inks.includes(signal.name)) signal.value = color(signal.name);
+    }
+    place.replaceChildren();
+    const options = {
+      mode: "vega", renderer: chart.renderer, actions: false, defaultStyle: false, tooltip, hover: true, logLevel: 2,
+    };
+    return vegaEmbed(place, chart.spec, options).then((drawn) => { views.push(drawn.view); });
+  }
+
+  function repaint() {
+    for (const view of views) {
+      for (const ink of inks) view.signal(ink, color(ink));
+      view.run();
+    }
+  }
+
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+  matchMedia("print").addEventListener("change", repaint);
+  document.addEventListener("scroll", () => { bubble.hidden = true; }, { passive: true });
+  Promise.all(charts.map(draw)).then(
+    () => { document.documentElement.dataset.drawn = String(charts.length); },
+    (error) => { document.documentElement.dataset.fault = String(error); throw error; },
+  );
+})();

@@ -1,0 +1,278 @@
+"""The page's sentences: what was found, in words and with the reader's own numbers."""
+
+from __future__ import annotations
+
+import shlex
+from inspect import getdoc
+from typing import Any
+
+import numpy as np
+
+from kofn.core.block import Doubles
+from kofn.core.objectives import OBJECTIVES
+from kofn.method import Method, default_of, parameters
+from kofn.page.coverage import Coverage, Ladder
+from kofn.page.shares import Shares, Weighing
+from kofn.page.subject import Subject
+from kofn.registry import METHODS, method_class
+
+NARROW = "\u00a0"
+"""A space that does not break: a number stays with its unit."""
+
+ALIKE = 1.1
+"""A choice that N random rows match is told from one that k match when N is k times at least this."""
+
+
+def number(value: float) -> str:
+    """Three significant digits, with thousands separators."""
+    if value == 0 or not np.isfinite(value):
+        return f"{value:g}"
+    digits = max(0, 2 - int(np.floor(np.log10(abs(value)))))
+    return f"{value:,.{min(digits, 12)}f}"
+
+
+def about(value: float) -> str:
+    """Two significant digits, for what was read off a curve."""
+    scale = 10.0 ** (int(np.floor(np.log10(value))) - 1)
+    return f"{round(round(value / scale) * scale):,}"
+
+
+def percent(share: float) -> str:
+    """A share in percent: whole from 10 up, else two significant digits."""
+    value = 100 * share
+    if value == 0 or value >= 10:
+        return f"{value:.0f}{NARROW}%"
+    return f"{value:.1f}{NARROW}%" if value >= 1 else f"{value:.2g}{NARROW}%"
+
+
+def rows(weight: float) -> str:
+    """How many rows a pick stands for: whole where it is whole."""
+    return f"{round(weight):,}" if abs(weight - round(weight)) < 1e-6 * weight or weight >= 1000 else number(weight)
+
+
+def plural(count: int, one: str) -> str:
+    """A counted noun: 1 pick, 2 picks."""
+    return f"{count:,} {one if count == 1 else one + 's'}"
+
+
+def listed(names: list[str], most: int = 6) -> str:
+    """Names in a row, the rest counted."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+
+
+def headline(subject: Subject, coverage: Coverage | None) -> str:
+    """What the page has to say, in one sentence."""
+    k, n = f"{len(subject.selection):,}", f"{subject.n:,}"
+    stand = "stands" if len(subject.selection) == 1 else "stand"
+    if coverage is None:
+        return f"{k} of {n} rows, chosen by {subject.method}"
+    if len(subject.selection) == subject.free and subject.bad is None:
+        return f"All {k} rows were kept" if subject.have is None else f"All {k} rows that you did not have were kept"
+    if subject.method == "uniform":
+        kind = "by chance alone" if subject.selection.strata is None else "by chance, group by group"
+        return f"{k} of {n} rows, drawn {kind}"
+    matched = coverage.as_good_as()
+    if matched is None or matched < ALIKE * len(subject.selection):
+        better = matched is not None and matched > len(subject.selection) / ALIKE
+        return f"{k} of {n} rows, {'which cover the rest no better than' if better else 'spread less evenly than'} random rows"
+    if matched == float("inf"):
+        return f"{k} of {n} rows {stand} for the rest better than {coverage.ladder.sizes[-1]:,} chosen at random"
+    return f"{k} of {n} rows {stand} for the rest as well as about {about(matched)} chosen at random"
+
+
+def underline(subject: Subject, coverage: Coverage | None) -> str:
+    """The measurement behind the headline."""
+    if coverage is None:
+        return f"{summary(subject)} No embeddings were given, so distances between rows are not measured."
+    k, means = len(subject.selection), coverage.random_means
+    nearest = "its nearest pick"
+    if subject.have is not None:
+        nearest = f"the nearest of the picks and the {plural(int(subject.have.sum()), 'row')} you had"
+    drawn = plural(k, "random row" if subject.method != "uniform" else "other random row")
+    return (
+        f"On average a row is {number(coverage.mean)} away from {nearest}. With {drawn} it is "
+        f"{number(float(means.mean()))} (mean of {len(means)} draws, {number(means.min())} to {number(means.max())})."
+    )
+
+
+def summary(subject: Subject) -> str:
+    """What the method keeps, as a sentence."""
+    if subject.method not in METHODS:
+        return f"Chosen by {subject.method}."
+    text = method_class(subject.method).summary
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def enough(coverage: Coverage, k: int) -> str:
+    """How many random rows do as well."""
+    matched, ladder = coverage.as_good_as(), coverage.ladder
+    if matched is None:
+        return f"Even {int(ladder.sizes[0]):,} random rows lie closer to the rest on average than these {k:,} picks."
+    if matched == float("inf"):
+        return f"These {k:,} picks lie closer to the rest than {int(ladder.sizes[-1]):,} random rows, the most that were tried."
+    if k / ALIKE < matched < ALIKE * k:
+        return f"These {k:,} picks are as close to the rest as {k:,} random rows: on this measure nothing is gained or lost."
+    return f"These {k:,} picks are as good as about {about(matched)} at random."
+
+
+def halves(ladder: Ladder) -> str:
+    """How fast more random rows help."""
+    means, sizes = ladder.mean, ladder.sizes
+    if len(sizes) < 2 or means[0] == 0:
+        return ""
+    saved = 1 - means[-1] / means[0]
+    return (
+        f"For scale: going from {sizes[0]:,} to {sizes[-1]:,} random rows lowers the mean distance by {percent(saved)}."
+    )
+
+
+def within(shares: dict[str, Any], k: int) -> str:
+    """Read the curve at the distance that half of the rows are within."""
+    at = int(np.searchsorted(shares["picks"], 0.5))
+    at = min(at, len(shares["r"]) - 1)
+    picks, mean, low, high = (percent(float(shares[name][at])) for name in ("picks", "mean", "low", "high"))
+    return (
+        f"{picks} of the rows lie within {number(float(shares['r'][at]))} of a pick; with {plural(k, 'random row')} "
+        f"{mean} do (between {low} and {high} over the draws)."
+    )
+
+
+def weights_in_words(weighing: Weighing) -> str:
+    """What the weights mean for whoever uses the picks."""
+    k, ordered = len(weighing.ordered), weighing.ordered
+    if weighing.equal:
+        return f"Every pick counts the same: each stands for {rows(float(ordered[0]))} rows, so they can be used without weights."
+    return (
+        f"The heaviest pick stands for {rows(float(ordered[0]))} rows, the lightest for {rows(float(ordered[-1]))}. "
+        f"A weighted average over the {k:,} picks is as steady as a plain one over about "
+        f"{weighing.effective:,.0f} (the effective sample size). "
+        "Use `kofn_weight` as the sample weight when you train or average; without it, rare rows count too much."
+    )
+
+
+def shares_in_words(shares: Shares) -> str:
+    """How far the picks' shares are from the rows'."""
+    gap = float(shares.picks[0] - shares.whole[0])
+    if abs(gap) < 5e-4:
+        return "The picks, counted with their weights, show every value as often as the rows do."
+    word = "more" if gap > 0 else "less"
+    return (
+        f"Counted with their weights, the picks put {percent(shares.apart)} of their mass on other values than the rows do. "
+        f"The largest gap: {shares.names[0]} makes up {percent(float(shares.whole[0]))} of the rows and "
+        f"{percent(float(shares.picks[0]))} of the picks, {word} than its share."
+    )
+
+
+def warnings(subject: Subject, coverage: Coverage | None, weighing: Weighing, shares: list[Shares]) -> list[str]:
+    """What the reader must not miss."""
+    k, found = len(subject.selection), []
+    if k >= 4 and weighing.few <= max(1, k // 10):
+        verb = "stands" if weighing.few == 1 else "stand"
+        found.append(f"{plural(weighing.few, 'pick')} {verb} for {percent(weighing.share)} of the rows.")
+    for each in shares:
+        if each.missing:
+            verb = "has" if len(each.missing) == 1 else "have"
+            found.append(
+                f"{len(each.missing):,} of {len(each.names):,} values of {each.title} {verb} no pick: {listed(each.missing)}."
+            )
+    if coverage is not None:
+        if coverage.twins:
+            verb = "is an exact duplicate" if coverage.twins == 1 else "are exact duplicates"
+            found.append(f"{plural(coverage.twins, 'pick')} {verb} of an earlier pick.")
+        if _aims_at_distance(subject) and k < subject.free and coverage.mean >= coverage.random_means.min():
+            found.append("On average these picks are no closer to the rows than random picks.")
+    if subject.bad is not None and subject.selection.provenance.get("reading", {}).get("invalid") != "drop":
+        found.append(f"{int(subject.bad.sum()):,} rows hold NaN, infinity or null; distances leave them out.")
+    found.extend(f"{note[0].upper()}{note[1:]}." for note in subject.selection.provenance.get("notes", []) if note)
+    return found + subject.asides
+
+
+def _aims_at_distance(subject: Subject) -> bool:
+    if subject.method not in METHODS:
+        return False
+    objective = OBJECTIVES.get(method_class(subject.method).objective or "")
+    return objective is not None and objective.needs == "embeddings"
+
+
+def idea(subject: Subject) -> list[str]:
+    """The method in words: the paragraphs of its docstring."""
+    if subject.method not in METHODS:
+        return [f"{subject.method} is not one of kofn's own methods; ask whoever made the selection."]
+    cls = method_class(subject.method)
+    return [" ".join(part.split()) for part in (getdoc(cls) or "").split("\n\n") if part.strip()]
+
+
+def distances(subject: Subject) -> str:
+    """What a distance is, for axes."""
+    return "distance of unit vectors" if subject.selection.metric == "cosine" else "Euclidean distance"
+
+
+def command(subject: Subject, out: str | None, page: str) -> str:
+    """What was run: for data on disk the command, else the call."""
+    p, columns = subject.selection.provenance, subject.selection.provenance.get("columns", {})
+    in_shell = subject.data is not None and subject.method in METHODS and "weight" not in columns
+    if not in_shell or "array" in columns.values():
+        return _call(subject)
+    words = [
+        "kofn",
+        "select",
+        str(subject.data),
+        "-k",
+        str(p.get("k", len(subject.selection))),
+        "--method",
+        subject.method,
+    ]
+    for name, value in _settings(subject).items():
+        words += [f"--{name}", str(value)] if name == "metric" else ["--set", f"{name}={value}"]
+    for role, name in columns.items():
+        words += [f"--{role}", name]
+    words += ["--seed", str(p.get("seed", 0)), *_reading(p), "--out", out or "subset.parquet", "--report", page]
+    return shlex.join(words)
+
+
+def _call(subject: Subject) -> str:
+    p = subject.selection.provenance
+    if "seed" not in p:
+        return f"{subject.method}(...).select(items, k={len(subject.selection)}, rng=rng)"
+    data = "data" if subject.data is None else repr(subject.data)
+    given = [f"k={p['k']}", f"method={subject.method!r}", f"seed={p['seed']}"]
+    given += [f"{name}={value!r}" for name, value in _settings(subject).items()]
+    for role, name in p.get("columns", {}).items():
+        given.append(f"{role}={role if name == 'array' else repr(name)}")
+    return f"kofn.select({', '.join([data, *given])})"
+
+
+def check(subject: Subject, out: str | None) -> str:
+    """How anyone can check the answer."""
+    if subject.data is None:
+        return "kofn.verify(selection, data, rerun=True)"
+    written = out if out is not None and out.endswith((".parquet", ".arrow")) else "subset.parquet"
+    return shlex.join(["kofn", "verify", written, subject.data, "--rerun"])
+
+
+def _settings(subject: Subject) -> dict[str, Any]:
+    """Parameters that are not at their defaults."""
+    given = subject.selection.provenance.get("parameters", {})
+    if subject.method not in METHODS:
+        return dict(given)
+    usual = {each.name: default_of(each) for each in parameters(method_class(subject.method))}
+    usual = {name: value.settings() if isinstance(value, Method) else value for name, value in usual.items()}
+    return {name: value for name, value in given.items() if name not in usual or value != usual[name]}
+
+
+def _reading(p: dict[str, Any]) -> list[str]:
+    reading, words = p.get("reading", {}), []
+    if reading.get("invalid") == "drop":
+        words += ["--invalid", "drop"]
+    if reading.get("dtype"):
+        words += ["--dtype", str(reading["dtype"])]
+    memory = p.get("run", {}).get("memory")
+    if memory not in (None, 2 << 30):
+        words += ["--memory", str(memory)]
+    return words
+
+
+def spread(values: Doubles) -> str:
+    """Lowest and highest, as "0.740 to 0.744"."""
+    return f"{number(float(values.min()))} to {number(float(values.max()))}"
