@@ -23,11 +23,14 @@ from typing import Any
 
 import numpy as np
 import quality
-from harness import RESULTS, Entry, MeasurementError, measured, meta, peer_versions, save
+from harness import RESULTS, Entry, MeasurementError, measured, meta, now, peer_versions, save
+from tables import COLUMNS
 
 import kofn
 
 SEEDS = 5
+MATRIX = 10_000  # rows up to which apricot's n x n matrices are worth their memory here
+APRICOT = "facility location, exact greedy; some seconds of it compile anew at every fit"
 SCORE = "minus the distance to the mean of all rows: the most typical rows score highest"
 
 
@@ -91,17 +94,28 @@ def main() -> None:
     if "glosses" in names and not args.glosses:
         raise SystemExit("give the file of glosses with --glosses; it is not part of the repository")
     out, started = args.out or RESULTS / "figures.json", time.time()
-    old = json.loads(out.read_text())["datasets"] if out.exists() else {}
+    described = meta(seeds=list(range(args.seeds)), peers=peer_versions(args.peers), set_aside=quality.SHARE_ASIDE)
+    old = earlier(out, described) if args.data else {}
     fresh = {}
     for name in names:
         dataset = DATA[name](args)
         say(dataset.title)
         fresh[name] = run(dataset, args)
-    described = meta(seeds=list(range(args.seeds)), peers=peer_versions(args.peers), set_aside=quality.SHARE_ASIDE)
     described["minutes"] = round((time.time() - started) / 60, 1)
     kept = {name: fresh.get(name, old.get(name)) for name in DATA if name in fresh or name in old}
     save(out, {"meta": described, "datasets": kept})
     say(f"{out} after {described['minutes']} minutes; python benchmarks/tables.py prints the tables")
+
+
+def earlier(out: Path, described: dict[str, Any]) -> dict[str, Any]:
+    """The data sets that `out` holds, if they were measured with the same seeds and versions."""
+    if not out.exists():
+        return {}
+    old = json.loads(out.read_text())
+    for name in ("seeds", "versions"):
+        if old["meta"][name] != described[name]:
+            raise SystemExit(f"{out} was made with other {name}; run all data sets, or give --out")
+    return old["datasets"]
 
 
 def arguments() -> argparse.Namespace:
@@ -131,10 +145,26 @@ def run(dataset: Dataset, args: argparse.Namespace) -> dict[str, Any]:
     rows.append(
         peer_row("scikit-learn KMeans", "the row nearest to each center, one start", sklearn_kmeans, dataset, splits)
     )
-    rows.append(peer_row("apricot", "facility location, exact greedy", apricot(args.peers), dataset, splits))
+    if len(dataset.x) <= MATRIX:
+        rows.append(peer_row("apricot", APRICOT, apricot(args.peers), dataset, splits))
+    for row in rows:
+        if row["runs"] and row["method"] != "uniform":
+            row["versus"] = {column: versus(row["runs"], rows[0]["runs"], column) for column in COLUMNS}
+    say("  all rows")
     everyone = {"method": "all rows", "who": "all", "runs": [quality.all_rows(split) for split in splits]}
-    about = {"title": dataset.title, "n": len(dataset.x), "d": dataset.x.shape[1], "k": dataset.k}
-    return {**about, "metric": dataset.metric, "clusters": dataset.clusters, "score": SCORE, "rows": [*rows, everyone]}
+    about = {"title": dataset.title, "date": now(), "n": len(dataset.x), "d": dataset.x.shape[1], "k": dataset.k}
+    return {**about, "metric": dataset.metric, "clusters": dataset.clusters, "rows": [*rows, everyone]}
+
+
+def versus(runs: list[dict[str, Any]], uniform: list[dict[str, Any]], column: str) -> dict[str, Any]:
+    """Mean difference to uniform, and the chance of it under none (two-sided paired t-test; None where all are equal)."""
+    from scipy.stats import ttest_rel
+
+    ours, theirs = [run[column] for run in runs], [run[column] for run in uniform]
+    change = float(np.mean(ours) - np.mean(theirs))
+    if len(set(np.subtract(ours, theirs).tolist())) == 1:
+        return {"change": change, "p": None if change == 0.0 else 0.0}
+    return {"change": change, "p": float(ttest_rel(ours, theirs).pvalue)}
 
 
 class Contender:

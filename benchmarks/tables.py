@@ -22,6 +22,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 MARKER = re.compile(r"(<!-- table: (?P<name>[^\n]*?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+LEVEL = 0.01
+"""A difference with a smaller chance under no difference at all is called one."""
+
 Result = dict[str, Any]
 
 COLUMNS: dict[str, tuple[str, str, bool]] = {
@@ -41,7 +44,7 @@ COLUMNS: dict[str, tuple[str, str, bool]] = {
 def table(name: str, argument: str = "") -> str:
     """A table by its name and argument."""
     kinds: dict[str, Callable[[str], str]] = {
-        "main_job": main_job, "figures": figures, "objectives": objectives, "method": method, "measured": measured,
+        "main_job": main_job, "figures": figures, "objectives": objectives, "method": method, "measured": measured, "says": says,
     }  # fmt: skip
     if name not in kinds:
         raise SystemExit(f"table {name!r} is unknown; there are: {', '.join(kinds)}")
@@ -102,8 +105,9 @@ def goals(result: Result) -> str:
         for at, goal in enumerate(job["goals"]):
             value, low, high = reached(job, goal)
             verdict = _verdict(goal, value)
-            spread = f" ({_number(low)} to {_number(high)})" if low < high else ""
-            shown = "not measured" if value is None else f"{_number(value)}{_unit(goal)}{spread}"
+            digits = 4 if "cost" in goal["field"] or "distance" in goal["field"] else 3
+            spread = f" ({_number(low, digits)} to {_number(high, digits)})" if low < high else ""
+            shown = "not measured" if value is None else f"{_number(value, digits)}{_unit(goal)}{spread}"
             rows.append([job["title"] if at == 0 else "", goal["text"], _limits(goal), shown, verdict])
     return grid(["job", "measure", "goal", "measured", "met"], rows)
 
@@ -137,10 +141,10 @@ def _limits(goal: Result) -> str:
     low, high = goal["low"], goal["high"]
     unit = _unit(goal)
     if low is not None and high is not None:
-        return f"{_number(low)} to {_number(high)}{unit}"
+        return f"{low:g} to {high:g}{unit}"
     if low is not None:
-        return f"at least {_number(low)}{unit}"
-    return f"at most {_number(high)}{unit}" if high is not None else "-"
+        return f"at least {low:g}{unit}"
+    return f"at most {high:,.6g}{unit}" if high is not None else "-"
 
 
 def _unit(goal: Result) -> str:
@@ -187,8 +191,8 @@ def _extras(runs: list[Result]) -> Iterable[str]:
         "cost_error": "± {}",
         "mean_distance": "mean distance {}",
         "write_seconds": "then {} s to write the picks",
-        "rounds": "{} rounds",
-        "readers": "{} readers",
+        "rounds": "rounds: {}",
+        "readers": "readers: {}",
         "fixed_seconds": "of it {} s compiling at every fit",
         "heavy": "loads {}",
     }
@@ -198,8 +202,10 @@ def _extras(runs: list[Result]) -> Iterable[str]:
         values = [run[field] for run in runs]
         if field == "heavy":
             yield "loads numpy at most" if not any(values) else text.format(", ".join(values[0]))
+        elif isinstance(values[0], int):
+            yield text.format(f"{median(values):g}")
         else:
-            yield text.format(_number(median(values), 5 if "cost" in field or "mean" in field else 3))
+            yield text.format(_number(median(values), 5 if field in ("cost", "mean_distance") else 3))
 
 
 def figures(argument: str) -> str:
@@ -217,7 +223,8 @@ def figures(argument: str) -> str:
             continue
         if row.get("note"):
             notes.append(f"{row['method']}: {row['note']}.")
-        cells = [cell(row["runs"], column, best[column]) for column in COLUMNS]
+        mark = math.nan if row["who"] == "all" else 1.0
+        cells = [cell(row["runs"], column, mark * best[column]) for column in COLUMNS]
         seconds = [run["seconds"] for run in row["runs"] if "seconds" in run]
         rows.append([row["method"], *cells, _number(median(seconds), 2) if seconds else "-"])
     headings = ["", *(heading for heading, _, _ in COLUMNS.values()), "seconds"]
@@ -231,7 +238,7 @@ def ordered(rows: list[Result]) -> list[Result]:
 
 
 def cell(runs: list[Result], column: str, best: float) -> str:
-    """A mean with its standard error; the best of the column in bold."""
+    """A mean with its standard error; in bold where it is `best`."""
     values = [run[column] for run in runs]
     _, kind, _ = COLUMNS[column]
     error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
@@ -243,8 +250,10 @@ def cell(runs: list[Result], column: str, best: float) -> str:
 
 
 def _best(rows: list[Result], column: str) -> float:
+    """The best mean of a column; NaN where more than two share it."""
     means = [mean(run[column] for run in row["runs"]) for row in rows if row["runs"] and row["who"] != "all"]
-    return max(means) if COLUMNS[column][2] else min(means)
+    best = max(means) if COLUMNS[column][2] else min(means)
+    return best if means.count(best) <= 2 else math.nan
 
 
 def objectives(argument: str) -> str:
@@ -274,8 +283,26 @@ def _against_uniform(row: Result) -> str:
     tested = row["objective"]
     change = mean(tested["ours"]) / mean(tested["uniform"]) - 1.0
     p = tested["p"]
-    verdict = "yes" if p < 0.01 else "**no**"
+    verdict = "yes" if p < LEVEL else "**no**"
     return f"{verdict}: {100 * change:+.1f} % (p {'< 0.0001' if p < 1e-4 else f'= {p:.2g}'})"
+
+
+def says(argument: str) -> str:
+    """For every figure: who is better than uniform, who is no different, who is worse."""
+    result = load("figures")
+    if result is None or argument not in result["datasets"]:
+        return absent("figures")
+    rows = [row for row in ordered(result["datasets"][argument]["rows"]) if row.get("versus")]
+    lines = []
+    for column, (heading, _, more) in COLUMNS.items():
+        found: dict[str, list[str]] = {"better": [], "no different": [], "worse": []}
+        for row in rows:
+            change, p = row["versus"][column]["change"], row["versus"][column]["p"]
+            sure = p is not None and p < LEVEL
+            found["no different" if not sure else "better" if (change > 0) == more else "worse"].append(row["method"])
+        parts = [f"{verdict}: {', '.join(names)}" for verdict, names in found.items() if names]
+        lines.append(f"- **{heading}**: {'; '.join(parts)}.\n")
+    return f"Beside uniform rows (paired test over the seeds, two-sided, p < {LEVEL:g}):\n\n" + "".join(lines)
 
 
 def method(argument: str) -> str:
@@ -312,7 +339,11 @@ def everything() -> list[str]:
     names += [f"main_job {job['name']}" for job in (load("main_job") or {"jobs": []})["jobs"]]
     datasets = (load("figures") or {"datasets": {}})["datasets"]
     methods = dict.fromkeys(row["method"] for data in datasets.values() for row in data["rows"] if row["who"] == "kofn")
-    names += ["measured figures", "objectives", *(f"figures {name}" for name in datasets)]
+    names += [
+        "measured figures",
+        "objectives",
+        *(f"{kind} {name}" for name in datasets for kind in ("figures", "says")),
+    ]
     return names + [f"method {name}" for name in methods]
 
 

@@ -373,7 +373,8 @@ def test_memory_that_is_too_small(refused):
         "give --memory 3MiB",
         "streams (uniform",
         "sensitivity",
-        "split (kcenter",
+        "can be split (",
+        "kcenter",
     )
     refused(select("ok.parquet", "--method kmeans --memory 1KiB"), *words)
     refused("plan ok.parquet -k 5 --method kmeans --memory 1KiB", *words)
@@ -445,6 +446,13 @@ def test_an_output_that_cannot_be(refused):
     refused(select("ok.parquet", out="inside"), "'inside' is a folder", "inside/subset.parquet")
     refused(select("ok.parquet", out="o.xlsx"), "'o.xlsx' ends in '.xlsx'", ".parquet, .arrow, .csv")
     refused(select("ok.parquet", out="o"), "'o' has no ending", ".parquet")
+
+
+def test_a_report_that_cannot_be(refused):
+    Path("mine.html").write_text("mine")
+    given = "--method uniform --report"
+    refused(select("ok.parquet", f"{given} page.txt"), "'page.txt' ends in '.txt'", ".html")
+    refused(select("ok.parquet", f"{given} mine.html"), "'mine.html' exists", "--force")
 
 
 def test_a_folder_that_cannot_be_written_to(refused, monkeypatch):

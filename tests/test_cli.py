@@ -79,7 +79,7 @@ def test_plan_takes_the_options_of_select_but_those_that_only_write(capsys):
     def options(command):
         return set(re.findall(r"\n  (--?[\w-]+)", help_of(command, capsys)))
 
-    assert options("select") - options("plan") == {"--out", "--order", "--force"}
+    assert options("select") - options("plan") == {"--out", "--order", "--force", "--report"}
     assert options("plan") <= options("select")
 
 

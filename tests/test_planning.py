@@ -235,7 +235,7 @@ def test_time_is_a_range_from_a_trial_of_the_method_itself():
     planned = kofn.plan(np.random.default_rng(0).normal(size=(40_000, 8)), 50, method="kmeans")
     low, high = planned.seconds
     assert 0 < low < high
-    assert planned.probe["rows"] == 8192
+    assert planned.probe["rows"] == 4096
     assert planned.probe["picks"] == 50
     assert "not a promise" in str(planned)
 

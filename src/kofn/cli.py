@@ -193,9 +193,7 @@ def inspect(
 
 @app.command()
 def methods(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="One method, in full.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One method, in full.", show_default=False)] = None,
     bibtex: Annotated[bool, typer.Option("--bibtex", help="Print BibTeX entries.")] = False,
     as_json: JSON = False,
     debug: DEBUG = False,

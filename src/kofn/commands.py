@@ -106,7 +106,9 @@ def parse_settings(settings: list[str], method: str) -> dict[str, Any]:
         if key in pairs:
             raise UsageError(f"--set {key} is given twice; give it once")
         if key in _options():
-            raise UsageError(f"--set {key}={value.strip()}: {key} is an option of its own; write --{key} {value.strip()}")
+            raise UsageError(
+                f"--set {key}={value.strip()}: {key} is an option of its own; write --{key} {value.strip()}"
+            )
         pairs[key] = (name.strip(), value.strip())
     return {
         name: _parse(given, value, hints[name]) if name in hints else value for name, (given, value) in pairs.items()

@@ -101,7 +101,7 @@ class Plan:
             return f"nothing from disk; {_times(self.passes)} over rows in memory"
         over = f"{_times(self.passes)} over the embedding"
         if self.passes:
-            over += f", {size(reads['a_pass'])} each"
+            over += f", {size(reads['a_pass'])}" + (" each" if self.passes > 1 else "")
         columns = f"columns {size(reads['columns'])}, " if reads["columns"] else ""
         return f"{over}, {columns}the picks at most {size(reads['picks'])}; {size(reads['total'])} in all at most"
 

@@ -15,7 +15,7 @@ from kofn.items import Items
 from kofn.request import Request
 from kofn.rng import Rng
 
-TRIED = 8192
+TRIED = 4096
 """Rows that the method is tried on."""
 
 READ = 64 << 20

@@ -1,6 +1,9 @@
 """Files are found as in a shell, and numbered by their path."""
 
+import fsspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
@@ -58,7 +61,6 @@ GLOBS = {
 
 @pytest.fixture(scope="module")
 def in_memory():
-    fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
     for name in LAID:
         memory.pipe(f"/data/{name}", b"x")
@@ -83,10 +85,6 @@ def test_folders_and_files_of_other_filesystems_are_those_of_the_disk(tmp_path, 
 
 
 def test_rows_are_read_through_fsspec(in_memory):
-    import fsspec
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     memory = fsspec.filesystem("memory")
     for year, start in (("2023", 0), ("2024", 5)):
         with memory.open(f"/rows/year={year}/a.parquet", "wb") as file:

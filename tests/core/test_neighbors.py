@@ -45,13 +45,13 @@ def on_threads(workers):
 @pytest.mark.parametrize("d", [1, 3, 31, 32, 70])
 def test_pair_distances_are_right_and_the_same_both_ways_round(d):
     x = np.random.default_rng(d).normal(size=(40, d)).astype(np.float32) + 1000
-    first, second = np.arange(40), np.arange(40)[::-1].copy()
-    there, back = np.empty(40, np.float32), np.empty(40, np.float32)
+    first, second = np.arange(40, dtype=np.int32), np.arange(40, dtype=np.int32)[::-1].copy()
+    there, back = np.empty(40), np.empty(40)
     pair_distances(x, first, x, second, there)
     pair_distances(x, second, x, first, back)
     exact = np.sqrt(((x[first].astype(np.float64) - x[second]) ** 2).sum(axis=1))
     np.testing.assert_array_equal(there, back)
-    np.testing.assert_allclose(there, exact, rtol=1e-7)
+    np.testing.assert_allclose(there, exact, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("n", "d", "offset"), [(3, 1, 0), (300, 2, 0), (1300, 5, 0), (700, 40, 1e4)])

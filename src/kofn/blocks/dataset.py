@@ -179,7 +179,8 @@ def _same_columns(first: DataFile, other: DataFile) -> None:
     """Raise DataError unless both have columns of the same names and types, in whatever order."""
     mine, theirs = ({field.name: field for field in file.schema} for file in (first, other))
     if mine != theirs:
-        differing = [name for name in mine | theirs if mine.get(name) != theirs.get(name)]
+        shared = mine.keys() & theirs.keys()
+        differing = [name for name in mine | theirs if name not in shared or mine[name] != theirs[name]]
         raise DataError(
             f"{other.name} and {first.name} do not have the same columns (they differ in {', '.join(differing[:5])}); "
             "write them with one schema, or select from one of them"

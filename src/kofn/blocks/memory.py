@@ -64,26 +64,21 @@ class MemoryBlocks:
     def take(self, rows: Rows) -> Any:
         """The rows of these numbers as float32; a view where they are all the rows of a float32 array."""
         everything = len(rows) == self.n and np.array_equal(rows, np.arange(self.n))
-        x = self.x if everything else self.x[rows]
-        x = as_float32(x) if isinstance(x, np.ndarray) else x.astype(np.float32)
+        x = as_float32(self.x if everything else self.x[rows])
         check_rows(x, 0, self.metric)
         return self._prepare(x)
 
     def _slab(self, slab: int) -> Any:
         start = slab * SLAB
-        x = self.x[start : start + SLAB]
+        x = as_float32(self.x[start : start + SLAB])
         if slab not in self._checked:
-            check_rows(as_float32(x) if isinstance(x, np.ndarray) else x.astype(np.float32), start, self.metric)
+            check_rows(x, start, self.metric)
             self._checked.add(slab)
         return self._prepare(x)
 
     def _prepare(self, x: Any) -> Any:
-        if not isinstance(x, np.ndarray):
-            x = x.astype(np.float32)
-            return unit_rows(x) if self.metric == "cosine" else x
-        rows = as_float32(x)
-        if self.metric == "cosine":
-            rows = unit_rows(rows)
-        rows = rows.view()
-        rows.flags.writeable = False
+        rows = unit_rows(x) if self.metric == "cosine" else x
+        if isinstance(rows, np.ndarray):
+            rows = rows.view()
+            rows.flags.writeable = False
         return rows

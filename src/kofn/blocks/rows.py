@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core.block import TILE, Floats
+from kofn.core.block import TILE
 from kofn.errors import InvalidRows, UsageError
 
 METRICS = ("euclidean", "cosine")
@@ -20,9 +20,10 @@ def check_metric(metric: str) -> str:
     return metric
 
 
-def as_float32(x: Any) -> Floats:
-    """Dense rows as C-contiguous float32; the same memory where it is that already."""
-    return np.ascontiguousarray(x, dtype=np.float32)
+def as_float32(x: Any) -> Any:
+    """Rows as float32, dense ones C-contiguous; the same memory where they are that already."""
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite: the check finds them
+        return np.ascontiguousarray(x, dtype=np.float32) if isinstance(x, np.ndarray) else x.astype(np.float32)
 
 
 def bad_rows(x: Any, metric: str) -> NDArray[np.bool_]:

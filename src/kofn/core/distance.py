@@ -87,7 +87,7 @@ def nearest_in_tile(start: int, x: Any, centers: Centers) -> tuple[NDArray[np.in
 
 
 @kernel
-def squared_distance(a: Floats, b: Floats) -> float:
+def squared_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Squared distance of two rows by differences, float64, in an order that does not depend on the processor."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
     d = len(a)

@@ -179,9 +179,9 @@ class Coverage:
         The rows.
     weights : float64 (n,)
         w.
-    reach : float32 (n,)
+    reach : float64 (n,)
         b: the distance to what covers the row already, or a bound on all distances. Copied.
-    radii : float32 (n,)
+    radii : float (n,)
         r.
     graph : Graph or None
         Lists of all pairs nearer than the larger of their radii; None where all radii are 0.
@@ -191,15 +191,15 @@ class Coverage:
         self,
         points: Points,
         weights: Doubles,
-        reach: Floats,
-        radii: Floats,
+        reach: Doubles,
+        radii: Doubles | Floats,
         graph: Graph | None,
         runner: TileRunner = run_serially,
     ) -> None:
         n = points.n
-        self.points, self.weights, self.radii, self.runner = points, weights, radii, runner
-        self.reach = reach.astype(np.float32, copy=True)
-        self.graph = graph or Graph(np.zeros(n + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+        self.points, self.weights, self.runner = points, weights, runner
+        self.reach, self.radii = reach.astype(np.float64, copy=True), radii.astype(np.float64)
+        self.graph = graph or Graph(np.zeros(n + 1, np.int64), np.zeros(0, np.int32), np.zeros(0))
         self.within, self.beyond = np.empty(n), np.full(n, np.inf)
         self.fresh: Mask = np.zeros(n, np.bool_)
         self.foreseen: tuple[int, Doubles] | None = None
@@ -265,16 +265,17 @@ class Coverage:
 class Far:
     """Rows farther from what covers them than their radius, laid out for products with candidates."""
 
-    def __init__(self, points: Points, rows: Rows, weights: Doubles, reach: Floats, radii: Floats) -> None:
+    def __init__(self, points: Points, rows: Rows, weights: Doubles, reach: Doubles, radii: Doubles) -> None:
         whole = len(rows) == points.n
-        self.points, self.rows, self.reach, self.radii = points, rows, reach, radii
+        self.points, self.rows = points, rows
+        self.reach, self.radii = reach.astype(np.float32), radii.astype(np.float32)
         self.shifted = points.shifted if whole else points.shifted[rows]
         self.squares = points.squares if whole else points.squares[rows]
         self.weights = weights.astype(np.float32)
         # A candidate that saves a row something is no farther from it than b, so its own length is at most |x| + b.
-        squares, far = self.squares.astype(np.float64), reach.astype(np.float64)
-        noise = points.noise * (squares + (np.sqrt(squares) + far) ** 2)
-        loss = noise / (2 * np.maximum(np.maximum(radii, np.sqrt(noise)), np.finfo(np.float64).tiny)) + 2.4e-7 * far
+        squares = self.squares.astype(np.float64)
+        noise = points.noise * (squares + (np.sqrt(squares) + reach) ** 2)
+        loss = noise / (2 * np.maximum(np.maximum(radii, np.sqrt(noise)), np.finfo(np.float64).tiny)) + 2.4e-7 * reach
         self.slack = float(np.dot(weights, loss))
 
     def gains(self, candidates: Rows, runner: TileRunner) -> Doubles:
@@ -337,14 +338,14 @@ def _add_savings(
 
 @kernel
 def _sum_within(
-    low: int, high: int, weights: Doubles, reach: Floats, radii: Floats,
-    starts: Rows, ids: Any, distances: Floats, within: Doubles,
+    low: int, high: int, weights: Doubles, reach: Doubles, radii: Doubles,
+    starts: Rows, ids: Any, distances: Doubles, within: Doubles,
 ) -> None:  # fmt: skip
     for j in range(low, high):
         total = 0.0
         for t in range(starts[j], starts[j + 1]):
             i = ids[t]
-            saved = np.float64(min(reach[i], radii[i])) - np.float64(distances[t])
+            saved = min(reach[i], radii[i]) - distances[t]
             if saved > 0.0:
                 total += weights[i] * saved
         within[j] = total
@@ -352,8 +353,8 @@ def _sum_within(
 
 @kernel
 def _cover(
-    pick: int, apply: bool, far: Rows, far_reach: Floats, apart: Floats, weights: Doubles, reach: Floats, radii: Floats,
-    starts: Rows, ids: Any, distances: Floats, within: Doubles,
+    pick: int, apply: bool, far: Rows, far_reach: Floats, apart: Doubles, weights: Doubles, reach: Doubles, radii: Doubles,
+    starts: Rows, ids: Any, distances: Doubles, within: Doubles,
 ) -> tuple[float, int, bool]:  # fmt: skip
     """(gain of the pick, rows still far, whether a far row came nearer); with `apply` the rows it covers are updated."""
     gain, left, moved = 0.0, 0, False
@@ -362,7 +363,7 @@ def _cover(
         b = reach[i]
         if b > radii[i]:
             if apart[t] < b:
-                gain += weights[i] * (np.float64(b) - np.float64(apart[t]))
+                gain += weights[i] * (b - apart[t])
                 moved = True
                 if apply:
                     _lower(i, apart[t], weights, reach, radii, starts, ids, distances, within)
@@ -372,7 +373,7 @@ def _cover(
         i = ids[t]
         b = reach[i]
         if distances[t] < b and b <= radii[i]:
-            gain += weights[i] * (np.float64(b) - np.float64(distances[t]))
+            gain += weights[i] * (b - distances[t])
             if apply:
                 _lower(i, distances[t], weights, reach, radii, starts, ids, distances, within)
     return gain, left, moved
@@ -380,14 +381,14 @@ def _cover(
 
 @kernel
 def _lower(
-    i: int, to: Any, weights: Doubles, reach: Floats, radii: Floats,
-    starts: Rows, ids: Any, distances: Floats, within: Doubles,
+    i: int, to: float, weights: Doubles, reach: Doubles, radii: Doubles,
+    starts: Rows, ids: Any, distances: Doubles, within: Doubles,
 ) -> None:  # fmt: skip
     """Set a row's reach, and take what it can no longer save from the candidates on its list."""
-    low, new, w = np.float64(min(reach[i], radii[i])), np.float64(to), weights[i]
+    low, new, w = min(reach[i], radii[i]), to, weights[i]
     reach[i] = to
     if new < low:
         for t in range(starts[i], starts[i + 1]):
-            there = np.float64(distances[t])
+            there = distances[t]
             if there < low:
                 within[ids[t]] -= w * (low - max(there, new))

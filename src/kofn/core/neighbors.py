@@ -28,7 +28,7 @@ WAVE = 4  # strips between two looks at how many pairs were found
 SAMPLE = 1024
 
 Ids = NDArray[np.int32]
-Pairs = tuple[Ids, Ids, Floats]
+Pairs = tuple[Ids, Ids, Doubles]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +64,11 @@ class Points:
         """`NOISE`, grown with the length of the sums for very long rows."""
         return float(NOISE * max(1.0, np.sqrt(self.rows.shape[1] / 1024)))
 
-    def distances_to(self, row: int, which: Rows | None = None) -> Floats:
-        """Distance of every row, or of these, to this one, float32 (n,)."""
-        first = np.arange(self.n) if which is None else which
-        out = np.empty(len(first), np.float32)
-        pair_distances(self.rows, first, self.rows, np.full(len(first), row), out)
+    def distances_to(self, row: int, which: Rows | None = None) -> Doubles:
+        """Distance of every row, or of these, to this one, float64 (n,)."""
+        first = np.arange(self.n, dtype=np.int32) if which is None else which.astype(np.int32)
+        out = np.empty(len(first))
+        pair_distances(self.rows, first, self.rows, np.full(len(first), row, np.int32), out)
         return out
 
 
@@ -82,15 +82,15 @@ class Graph:
         Row i's list is `starts[i]:starts[i + 1]`.
     ids : int32 (entries,)
         The neighbours' row numbers.
-    distances : float32 (entries,)
-        Their distances, each the square root in float64 of a sum of squared differences.
+    distances : float64 (entries,)
+        Their distances, by differences.
     """
 
     starts: Rows
     ids: Ids
-    distances: Floats
+    distances: Doubles
 
-    def of(self, row: int) -> tuple[Ids, Floats]:
+    def of(self, row: int) -> tuple[Ids, Doubles]:
         """Neighbours of a row and their distances."""
         cut = slice(self.starts[row], self.starts[row + 1])
         return self.ids[cut], self.distances[cut]
@@ -148,7 +148,7 @@ def _radii_of_rows(
 
 
 def nearest(points: Points, m: int, runner: TileRunner = run_serially) -> Graph:
-    """The m nearest other rows of each row, nearest first, ties to the lowest row number. O(n^2 d) time, 8 n m bytes.
+    """The m nearest other rows of each row, nearest first, ties to the lowest row number. O(n^2 d) time, 12 n m bytes.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def nearest(points: Points, m: int, runner: TileRunner = run_serially) -> Graph:
     return Graph(np.arange(n + 1, dtype=np.int64) * m, ids.ravel(), distances.ravel())
 
 
-def within_own_radius(lists: Graph, runner: TileRunner = run_serially) -> tuple[Graph, Floats]:
+def within_own_radius(lists: Graph, runner: TileRunner = run_serially) -> tuple[Graph, Doubles]:
     """Both ends' lists of `nearest` lists, and each row's radius: the distance of its last neighbour.
 
     The lists hold the pairs nearer than the larger of the two radii, as those of `pairs_within` do.
@@ -178,14 +178,14 @@ def within_own_radius(lists: Graph, runner: TileRunner = run_serially) -> tuple[
     return _lists(n, [(first[keep], second[keep], distances[keep])], radii, runner), radii
 
 
-def _nearest_of_rows(start: int, points: Points, m: int, guess: Floats) -> tuple[Ids, Floats]:
+def _nearest_of_rows(start: int, points: Points, m: int, guess: Floats) -> tuple[Ids, Doubles]:
     """Lists of a piece's rows: first within a guessed radius; rows that find fewer than m look again without one."""
     stop = min(start + PIECE, points.n)
-    ids, distances = np.empty((stop - start, m), np.int32), np.empty((stop - start, m), np.float32)
+    ids, distances = np.empty((stop - start, m), np.int32), np.empty((stop - start, m))
     which, limits = np.arange(start, stop), guess[start:stop] ** 2
     while len(which):
         near, counts = np.empty((len(which), 4 * m + CHUNK), np.int32), np.zeros(len(which), np.int64)
-        own, apart = np.empty((len(which), m), np.int32), np.empty((len(which), m), np.float32)
+        own, apart = np.empty((len(which), m), np.int32), np.empty((len(which), m))
         for left in range(0, points.n, CHUNK):
             columns = slice(left, min(left + CHUNK, points.n))
             product = scratch("products", len(which), columns.stop - left)
@@ -225,22 +225,22 @@ def _note(
 
 @kernel
 def _keep(
-    rows: Floats, which: Rows, m: int, room: int, near: Ids, counts: Rows, limits: Floats, ids: Ids, distances: Floats
+    rows: Floats, which: Rows, m: int, room: int, near: Ids, counts: Rows, limits: Floats, ids: Ids, distances: Doubles
 ) -> None:
     """Where a list has outgrown `room`, leave the m nearest in it, in order, and lower its limit to the last of them."""
     for i in range(len(which)):
         count = counts[i]
         if count <= room or count < m:
             continue
-        apart = np.empty(count, np.float32)
-        pair_distances(rows, near[i, :count], rows, np.full(count, which[i]), apart)
+        apart = np.empty(count)
+        pair_distances(rows, near[i, :count], rows, np.full(count, np.int32(which[i])), apart)
         order = np.argsort(apart, kind="mergesort")[:m]
         for t in range(m):
             ids[i, t] = near[i, order[t]]
             distances[i, t] = apart[order[t]]
         near[i, :m] = ids[i]
         counts[i] = m
-        limits[i] = min(limits[i], distances[i, m - 1] ** 2)
+        limits[i] = min(limits[i], np.float32(distances[i, m - 1] ** 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,7 +334,7 @@ def _sweep_strip(
             lanes, ids[0], ids[1],
         )  # fmt: skip
         if whole and hits:
-            pairs = (ids[0, :hits] + np.int32(top), ids[1, :hits] + np.int32(left), np.empty(hits, np.float32))
+            pairs = (ids[0, :hits] + np.int32(top), ids[1, :hits] + np.int32(left), np.empty(hits))
             pair_distances(points.rows, pairs[0], points.rows, pairs[1], pairs[2])
             kept = _squeeze(radii, *pairs)
             found.append((pairs[0][:kept].copy(), pairs[1][:kept].copy(), pairs[2][:kept].copy()))
@@ -355,7 +355,7 @@ def _tiles(start: int, stop: int, n: int) -> Iterator[tuple[int, int, int]]:
 
 def _joined(found: list[Pairs]) -> Pairs:
     if not found:
-        return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
+        return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0)
     first, second, distances = zip(*found, strict=True)
     return np.concatenate(first), np.concatenate(second), np.concatenate(distances)
 
@@ -425,7 +425,7 @@ def _scan(
 
 
 @kernel
-def _squeeze(radii: Floats, first: Ids, second: Ids, distances: Floats) -> int:
+def _squeeze(radii: Floats, first: Ids, second: Ids, distances: Doubles) -> int:
     """Move the pairs that are near enough to the front, in order. Returns how many there are."""
     kept = 0
     for t in range(len(first)):
@@ -438,7 +438,7 @@ def _squeeze(radii: Floats, first: Ids, second: Ids, distances: Floats) -> int:
     return kept
 
 
-def _lists(n: int, found: list[Pairs], radii: Floats, runner: TileRunner) -> Graph:
+def _lists(n: int, found: list[Pairs], radii: Any, runner: TileRunner) -> Graph:
     """Both ends' lists from pairs; the order within a list is that of the pairs, after the row itself."""
     counts = (radii > 0).astype(np.int64)
     for first, second, _ in found:
@@ -446,13 +446,13 @@ def _lists(n: int, found: list[Pairs], radii: Floats, runner: TileRunner) -> Gra
         counts += np.bincount(second, minlength=n)
     starts = np.zeros(n + 1, np.int64)
     np.cumsum(counts, out=starts[1:])
-    ids, distances = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
+    ids, distances = np.empty(starts[-1], np.int32), np.empty(starts[-1])
     cuts = np.linspace(0, n, 5).astype(np.int64)
     runner(_fill, [(int(low), int(high), found, radii, starts, ids, distances) for low, high in pairwise(cuts)])
     return Graph(starts, ids, distances)
 
 
-def _fill(low: int, high: int, found: list[Pairs], radii: Floats, starts: Rows, ids: Ids, distances: Floats) -> None:
+def _fill(low: int, high: int, found: list[Pairs], radii: Any, starts: Rows, ids: Ids, distances: Doubles) -> None:
     filled = starts[low:high].copy()
     own = np.flatnonzero(radii[low:high] > 0)
     ids[filled[own]], distances[filled[own]] = own + low, 0.0
@@ -463,7 +463,7 @@ def _fill(low: int, high: int, found: list[Pairs], radii: Floats, starts: Rows, 
 
 @kernel
 def _append(
-    low: int, high: int, first: Ids, second: Ids, measured: Floats, filled: Rows, ids: Ids, distances: Floats
+    low: int, high: int, first: Ids, second: Ids, measured: Doubles, filled: Rows, ids: Ids, distances: Doubles
 ) -> None:
     for t in range(len(first)):
         i, j = first[t], second[t]
@@ -480,8 +480,8 @@ def _append(
 
 
 @kernel
-def pair_distances(x: Floats, first: Any, y: Floats, second: Any, out: Floats) -> None:
-    """out[t] = the distance of x[first[t]] and y[second[t]]: differences, squares and sums in float64, rounded once.
+def pair_distances(x: Floats, first: Ids, y: Floats, second: Ids, out: Doubles) -> None:
+    """out[t] = the distance of x[first[t]] and y[second[t]]: differences, squares and sums in float64.
 
     The order of additions is fixed, and the same both ways round.
     """

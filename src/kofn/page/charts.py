@@ -18,6 +18,9 @@ INKS = ("ink", "soft", "line", "rows", "band", "accent", "paper")
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 
+TIP = 60
+"""Characters of a text that are shown at a point of the map."""
+
 SHOWN = 20
 """Labels drawn at most."""
 
@@ -215,13 +218,18 @@ def _points(subject: Subject, points: Points, coverage: Coverage | None = None) 
     }
     described = subject.describe(points.rows)
     for name in described[0] if described else ():
-        columns[_free(name)] = [each[name] for each in described]
+        columns[_free(name)] = [_brief(each[name]) for each in described]
     if coverage is not None and len(points.rows):
         order = np.argsort(coverage.rows)
         at = order[np.searchsorted(coverage.rows, points.rows, sorter=order)]
         columns["nearest pick"] = [f"row {row}" for row in coverage.nearest[at]]
         columns["at distance"] = [_short(v, 3) for v in coverage.distance[at]]
     return columns
+
+
+def _brief(value: Any) -> Any:
+    """Text short enough that 6,000 points of three columns in any script keep the page under 5 MB."""
+    return value if not isinstance(value, str) or len(value) <= TIP else value[: TIP - 1] + "…"
 
 
 def _free(name: str) -> str:

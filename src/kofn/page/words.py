@@ -75,7 +75,8 @@ def headline(subject: Subject, coverage: Coverage | None) -> str:
     matched = coverage.as_good_as()
     if matched is None or matched < ALIKE * len(subject.selection):
         better = matched is not None and matched > len(subject.selection) / ALIKE
-        return f"{k} of {n} rows, {'which cover the rest no better than' if better else 'spread less evenly than'} random rows"
+        how = "which cover the rest no better than" if better else "on average farther from the rest than"
+        return f"{k} of {n} rows, {how} random rows"
     if matched == float("inf"):
         return f"{k} of {n} rows {stand} for the rest better than {coverage.ladder.sizes[-1]:,} chosen at random"
     return f"{k} of {n} rows {stand} for the rest as well as about {about(matched)} chosen at random"

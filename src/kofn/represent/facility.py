@@ -15,7 +15,7 @@ from kofn.core.blas import one_blas_thread
 from kofn.core.block import Block, Doubles, Floats, Rows, TileRunner, run_serially
 from kofn.core.designs import smallest
 from kofn.core.greedy import Coverage, Far, lazy_greedy, upper_bound
-from kofn.core.neighbors import Points, local_radii, nearest, sweep, within_own_radius
+from kofn.core.neighbors import Points, local_radii, nearest, pair_distances, sweep, within_own_radius
 from kofn.items import Items
 from kofn.method import Method, Paper, param
 from kofn.rng import Rng
@@ -97,7 +97,7 @@ class Facility(Method):
         pairs = n * (_wanted(n, k) if self.neighbors is None else self.neighbors)
         rows = 12 * n * d + 200 * n
         sample = 16 * 256 * min(n, max(1024, 8 * n // max(1, pairs // n)))
-        return rows + 35 * pairs + sample + 16 * (4 << 20) + 12 * min(n, 65_536) * d + 64 * k
+        return rows + 47 * pairs + sample + 16 * (4 << 20) + 12 * min(n, 65_536) * d + 64 * k
 
     def passes(self, n: int, d: int, k: int) -> int:
         """One: everything after it works on the rows in memory."""
@@ -129,11 +129,11 @@ def mean_distance_bound(items: Items, picks: Rows, *, k: int | None = None, metr
         points = Points(_gather(items, metric))
         standing = np.concatenate([np.asarray(picks, np.int64), items.have_rows])
         reach = _distance_to_nearest(points, items, standing)
-        coverage = Coverage(points, items.row_weights, reach, np.zeros(items.n, np.float32), None, runner)
+        coverage = Coverage(points, items.row_weights, reach, np.zeros(items.n), None, runner)
         candidates = np.flatnonzero(~np.isin(np.arange(items.n), items.have_rows))
         for at in range(0, len(candidates), 256):
             coverage.refresh(candidates[at : at + 256])
-        total = float(np.dot(items.row_weights, reach.astype(np.float64)))
+        total = float(np.dot(items.row_weights, reach))
         most = upper_bound(0.0, coverage.bounds[candidates] + coverage.slack, len(picks) if k is None else k)
         return max(0.0, total - most) / float(items.row_weights.sum())
 
@@ -143,38 +143,38 @@ def _wanted(n: int, k: int) -> int:
     return max(1, min(PER_CELL * n // k, PAIRS // n, n // 4))
 
 
-def _exact(points: Points, weights: Doubles, have: Floats | None, k: int, runner: TileRunner, tell: Any) -> Coverage:
+def _exact(points: Points, weights: Doubles, have: Doubles | None, k: int, runner: TileRunner, tell: Any) -> Coverage:
     """The whole f, every gain known: one pass over all pairs, after which the first pick's effect is known as well."""
     n, wanted, light = points.n, _wanted(points.n, k), weights.astype(np.float32)
     radii, typical = local_radii(points, wanted, weights, runner)
     if have is None:
-        reach = np.full(n, _diameter(points), np.float32)
+        reach = np.full(n, _diameter(points))
         guess = _likely_first(points, weights, reach, typical, runner)
         then = points.distances_to(guess)
     else:
         reach = then = have
     while True:
-        found = sweep(points, light, then, radii, limit=_limit(n, wanted), runner=runner, tell=tell)
+        found = sweep(points, light, then.astype(np.float32), radii, limit=_limit(n, wanted), runner=runner, tell=tell)
         if found.graph is not None:
             break
         wanted = max(1, wanted // 4)  # more ties among distances than the sample told
         radii = local_radii(points, wanted, weights, runner)[0] if wanted > 1 else np.zeros(n, np.float32)
     coverage = Coverage(points, weights, reach, radii, found.graph, runner)
     if have is None:
-        everything = float(np.dot(weights, reach.astype(np.float64)))
+        everything = float(np.dot(weights, reach))
         coverage.know(everything - found.totals, (guess, found.savings))
     else:
         coverage.know(found.savings)
     return coverage
 
 
-def _cut_off(points: Points, weights: Doubles, have: Floats | None, m: int, runner: TileRunner) -> Coverage:
+def _cut_off(points: Points, weights: Doubles, have: Doubles | None, m: int, runner: TileRunner) -> Coverage:
     """f cut off at each row's m-th neighbour. Rows with m copies have no distance there to be cut at: they stay whole."""
     if m < 1:
-        graph, radii = None, np.zeros(points.n, np.float32)
+        graph, radii = None, np.zeros(points.n)
     else:
         graph, radii = within_own_radius(nearest(points, m, runner), runner)
-    reach = np.full(points.n, _diameter(points), np.float32) if have is None else have
+    reach = np.full(points.n, _diameter(points)) if have is None else have
     return Coverage(points, weights, np.where(radii > 0, np.minimum(reach, radii), reach), radii, graph, runner)
 
 
@@ -182,16 +182,15 @@ def _limit(n: int, wanted: int) -> int:
     return int(1.25 * n * wanted) + 1024
 
 
-def _diameter(points: Points) -> np.float32:
+def _diameter(points: Points) -> float:
     """D: twice the largest distance to the mean, rounded up."""
-    largest = 2 * np.sqrt(float(points.squares.max())) * (1 + 1e-5)
-    return np.nextafter(np.float32(largest), np.float32(np.inf))
+    return 2 * float(np.sqrt(points.squares.max(), dtype=np.float64)) * (1 + 1e-5)
 
 
-def _likely_first(points: Points, weights: Doubles, reach: Floats, typical: Doubles, runner: TileRunner) -> int:
+def _likely_first(points: Points, weights: Doubles, reach: Doubles, typical: Doubles, runner: TileRunner) -> int:
     """A guess at the first pick: the best of those that a sample recommends. Wrong, it costs time and nothing else."""
     trials = np.sort(smallest(typical, TRIALS))
-    far = Far(points, np.arange(points.n), weights, reach, np.zeros(points.n, np.float32))
+    far = Far(points, np.arange(points.n), weights, reach, np.zeros(points.n))
     return int(trials[np.argmax(far.gains(trials, runner))])
 
 
@@ -207,32 +206,35 @@ def _copy(block: Block) -> tuple[int, Floats]:
     return block.start, block.x.copy()
 
 
-def _reach_of_have(points: Points, items: Items) -> Floats | None:
+def _reach_of_have(points: Points, items: Items) -> Doubles | None:
     return None if not len(items.have_rows) else _distance_to_nearest(points, items, items.have_rows)
 
 
-def _distance_to_nearest(points: Points, items: Items, rows: Rows) -> Floats:
+def _distance_to_nearest(points: Points, items: Items, rows: Rows) -> Doubles:
     blocks = items.hold(points.rows)
-    return np.concatenate([np.sqrt(squared) for _, squared in assign(blocks, points.rows[rows])])
+    owner = np.concatenate([labels for labels, _ in assign(blocks, points.rows[rows])])
+    apart = np.empty(points.n)
+    pair_distances(points.rows, np.arange(points.n, dtype=np.int32), points.rows, rows[owner].astype(np.int32), apart)
+    return apart
 
 
 def _counts(points: Points, items: Items, picks: Rows) -> Doubles:
     """Voronoi counts of the picks, `have` rows covering theirs."""
     blocks = items.hold(points.rows)
     standing = np.concatenate([picks, items.have_rows])
-    return cell_weights(blocks, points.rows[standing], items.weights)[: len(picks)]
+    return cell_weights(blocks, points.rows[standing], items.weights, standing)[: len(picks)]
 
 
-def _true_gains(points: Points, weights: Doubles, have: Floats | None, picks: Rows, runner: TileRunner) -> Doubles:
+def _true_gains(points: Points, weights: Doubles, have: Doubles | None, picks: Rows, runner: TileRunner) -> Doubles:
     """What each pick adds to the whole f."""
-    reach = np.full(points.n, _diameter(points), np.float32) if have is None else have
+    reach = np.full(points.n, _diameter(points)) if have is None else have
     calls = [(start, points, weights, reach, picks) for start in range(0, points.n, PIECE)]
     return np.asarray(sum(runner(_gains_in_piece, calls)))
 
 
-def _gains_in_piece(start: int, points: Points, weights: Doubles, reach: Floats, picks: Rows) -> Doubles:
+def _gains_in_piece(start: int, points: Points, weights: Doubles, reach: Doubles, picks: Rows) -> Doubles:
     rows = np.arange(start, min(start + PIECE, points.n))
-    left, w, gains = reach[rows].astype(np.float64), weights[rows], np.empty(len(picks))
+    left, w, gains = reach[rows], weights[rows], np.empty(len(picks))
     for at, pick in enumerate(picks):
         now = np.minimum(left, points.distances_to(int(pick), rows))
         gains[at] = np.dot(w, left - now)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kofn.core.block import SLAB, Doubles, Rows
-from kofn.core.designs import priority_sample, smallest_numbers
+from kofn.core.designs import TopStream, smallest_numbers
 from kofn.errors import DataError
 from kofn.items import Items
 from kofn.method import Method, Paper, param, shared_out
@@ -28,8 +30,7 @@ class Uniform(Method):
     Guarantee: `estimate` is unbiased, with an honest standard error (Horvitz-Thompson; for scores, Duffield, Lund and
     Thorup, J. ACM 2007). A group without a seat is not represented; the result says so.
 
-    Needs: nothing. Streams: yes. Weights: 1 / inclusion, rescaled. Cost: O(n) time; O(k) memory, 24 bytes a row with
-    groups or scores.
+    Needs: nothing. Streams: yes. Weights: 1 / inclusion, rescaled. Cost: O(n) time; O(k) memory, with groups 4 bytes a row.
     """
 
     allocation: str = param("proportional", "how groups share the k seats", choices=("proportional", "equal"))
@@ -73,8 +74,8 @@ class Uniform(Method):
         )
 
     def bytes(self, n: int, d: int, k: int) -> int:
-        """24 bytes a row cover groups and scores; without them it is O(k)."""
-        return 24 * n + 200 * k + 16 * SLAB
+        """Row weights and the codes of groups, twice k picks, and what the groups of a slab are sorted with."""
+        return 16 * n + 400 * k + 160 * SLAB
 
     def passes(self, n: int, d: int, k: int) -> int:
         """None: choosing needs no data."""
@@ -82,38 +83,86 @@ class Uniform(Method):
 
 
 def draw_by_score(items: Items, k: int, rng: Rng) -> tuple[Rows, Doubles]:
-    """k rows in proportion to their score, and their inclusion."""
-    sizes = items.scores.copy()
-    sizes[items.have_rows] = 0.0
-    return priority_sample(sizes, rng.rows(0, items.n, "draw"), k)
+    """k rows in proportion to their score, and their inclusion. O(k) memory."""
+    stream = TopStream(k + 1)
+    for rows in drawable_rows(items):
+        sizes = items.scores[rows]
+        stream.add(sizes / numbers_of(rows, rng), sizes, rows)
+    return stream.sample(k)
 
 
 def draw_by_group(items: Items, k: int, rng: Rng, equal: bool) -> tuple[Rows, Doubles, Rows, int]:
     """Seats for groups one by one, rows within a group by their number; picks, inclusion, group, groups without a seat."""
-    drawable = np.ones(items.n, dtype=bool) if items.have is None else ~items.have
-    if items.scores is not None:
-        drawable &= items.scores > 0  # a row without a chance takes no seat
-    free = np.flatnonzero(drawable)
     codes, names = items.group_codes
-    codes, u = codes[free], rng.rows(0, items.n, "draw")[free]
-    keys = u if items.scores is None else u / items.scores[free]
-    order = np.lexsort((keys, codes))
-    sizes = np.bincount(codes, minlength=len(names))
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    place = np.arange(len(free)) - starts[codes[order]]  # 0 for the first row of its group
-    turn = place if equal else (2 * place + 1) / sizes[codes[order]]  # Webster's divisors: 1, 3, 5, ...
-    seated = np.lexsort((keys[order], turn))[:k]
-    picks, strata = order[seated], codes[order[seated]]
-    seats = np.bincount(strata, minlength=len(names))
+    sizes = np.zeros(len(names), np.int64)
+    for rows in drawable_rows(items):
+        sizes += np.bincount(codes[rows], minlength=len(names))
+    most = most_seats(sizes, k, equal)
+    found, keys, place = first_of_groups(items, rng, codes, most + 1)
+    strata = codes[found].astype(np.int64)
+    turn = place if equal else (2 * place + 1) / sizes[strata]  # Webster's divisors: 1, 3, 5, ...
+    seated = np.lexsort((keys, turn))[:k]
+    picks, mine = found[seated], strata[seated]
+    seats = np.bincount(mine, minlength=len(names))
     if items.scores is None:
-        inclusion = seats[strata] / sizes[strata]
-    else:
-        following = np.minimum(starts + seats, len(order) - 1)  # the row that would have been next in each group
-        last = seats == sizes
-        tau = np.where(last, 0.0, 1.0 / keys[order[following]])
-        with np.errstate(divide="ignore"):
-            inclusion = np.minimum(1.0, items.scores[free[picks]] / tau[strata])
-    return free[picks].astype(np.int64), inclusion, strata, int((seats[sizes > 0] == 0).sum())
+        return picks, seats[mine] / sizes[mine], mine, int((seats[sizes > 0] == 0).sum())
+    tau = np.zeros(len(names))
+    following = place == seats[strata]  # the row that would have been next in its group
+    tau[strata[following]] = 1.0 / keys[following]
+    with np.errstate(divide="ignore"):
+        inclusion = np.minimum(1.0, items.scores[picks] / tau[mine])
+    return picks, inclusion, mine, int((seats[sizes > 0] == 0).sum())
+
+
+def drawable_rows(items: Items) -> Iterator[Rows]:
+    """Row numbers that may be drawn, slab by slab: nobody has them, and they have a chance."""
+    for start in range(0, items.n, SLAB):
+        cut = slice(start, min(start + SLAB, items.n))
+        free = np.ones(cut.stop - start, dtype=bool) if items.have is None else ~items.have[cut]
+        if items.scores is not None:
+            free &= items.scores[cut] > 0  # a row without a chance takes no seat
+        yield np.flatnonzero(free) + start
+
+
+def numbers_of(rows: Rows, rng: Rng) -> Doubles:
+    """The numbers of these ascending rows."""
+    if not len(rows):
+        return np.empty(0)
+    first = int(rows[0])
+    return np.asarray(rng.rows(first, int(rows[-1]) + 1, "draw")[rows - first])
+
+
+def most_seats(sizes: Rows, k: int, equal: bool) -> Rows:
+    """At least as many seats as each group gets, int64: those whose turn is no later than a turn that seats k."""
+
+    def by(turn: float) -> Rows:
+        seats = np.full(len(sizes), turn + 1) if equal else (turn * sizes + 1) / 2
+        return np.minimum(sizes, np.floor(seats).astype(np.int64))
+
+    low, high = 0.0, float(2 * sizes.max())
+    for _ in range(64):
+        middle = (low + high) / 2
+        low, high = (low, middle) if by(middle).sum() >= k else (middle, high)
+    return by(high * (1 + 1e-9))  # a little later, so that rounding hides no turn
+
+
+def first_of_groups(items: Items, rng: Rng, codes: NDArray[np.int32], most: Rows) -> tuple[Rows, Doubles, Rows]:
+    """The `most` rows of each group with the smallest keys; rows, keys and place in the group, by group and key."""
+    kept, keys = np.zeros(0, np.int64), np.zeros(0)
+    place = kept
+    for rows in drawable_rows(items):
+        u = numbers_of(rows, rng)
+        kept, keys = (
+            np.concatenate([kept, rows]),
+            np.concatenate([keys, u if items.scores is None else u / items.scores[rows]]),
+        )
+        order = np.lexsort((keys, codes[kept]))
+        group = codes[kept[order]]
+        starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
+        place = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
+        first = place < most[group]
+        kept, keys, place = kept[order[first]], keys[order[first]], place[first]
+    return kept, keys, place
 
 
 def check_distribution(items: Items, k: int) -> None:
