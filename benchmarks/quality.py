@@ -101,12 +101,12 @@ def kmeans_error(split: Split, points: Any, weights: Any) -> float:
 
 
 def best_centers(x: Any, weights: Any, clusters: int) -> Any:
-    """The centers of weighted k-means, the best of three starts."""
+    """The centers of weighted k-means, the best of two starts."""
     from sklearn.cluster import KMeans
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer distinct points than clusters
-        fitted = KMeans(min(clusters, len(x)), n_init=3, random_state=0, max_iter=100).fit(x, sample_weight=weights)
+        fitted = KMeans(min(clusters, len(x)), n_init=2, random_state=0, max_iter=30).fit(x, sample_weight=weights)
     return fitted.cluster_centers_
 
 
@@ -123,7 +123,7 @@ def probe_accuracy(split: Split, points: Any, labels: Any, weights: Any) -> floa
         return float((split.aside_y == labels[0]).mean())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # rounds run out: the same limit for everyone
-        probe = LogisticRegression(max_iter=100).fit(
+        probe = LogisticRegression(max_iter=60, tol=1e-3).fit(
             points / split.scale, labels, sample_weight=weights * (len(weights) / weights.sum())
         )
     return float((probe.predict(split.aside_x / split.scale) == split.aside_y).mean())

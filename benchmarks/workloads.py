@@ -19,7 +19,7 @@ class Sizes:
     rows: int = 1_000_000
     wide: int = 384  # dimensions of the files
     narrow: int = 64  # dimensions of what is held in memory
-    small_groups: int = 64_000
+    small_groups: int = 65_536
     parts: int = 4  # files of the large data set, `rows` each
     k: int = 1_000
     clusters: int = 1_000

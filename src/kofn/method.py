@@ -126,8 +126,13 @@ def _check(method: str, each: Field[Any], value: Any, hint: Any) -> None:
         return
     low, high = rules.get("low"), rules.get("high")
     if (low is not None and not value >= low) or (high is not None and not value <= high) or value != value:
-        bounds = f"from {low:g} to {high:g}" if low is not None and high is not None else f"at least {low:g}"
-        raise ParameterError(f"{method}: {name}={value} is out of range; it takes {bounds}")
+        raise ParameterError(f"{method}: {name}={value} is out of range; it takes {_bounds(low, high)}")
+
+
+def _bounds(low: float | None, high: float | None) -> str:
+    if low is not None and high is not None:
+        return f"from {low:g} to {high:g}"
+    return f"at least {low:g}" if low is not None else f"at most {high:g}" if high is not None else "a number"
 
 
 def _kinds(hint: Any) -> tuple[type, ...]:

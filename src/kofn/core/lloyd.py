@@ -101,9 +101,10 @@ def train(
     if size < blocks.n:
         drawn = smallest_numbers(blocks.n, size, partial(rng.rows, purpose="sample"))
         rows = np.union1d(drawn, held)
-        blocks = hold(blocks.take(rows))
         weights = None if weights is None else weights[rows]
         held = np.searchsorted(rows, held)
+    if sample:  # also where the sample is everything: files are read once, not at every round
+        blocks = hold(blocks.take(np.arange(blocks.n) if rows is None else rows))
     seeds = seed_rows(blocks, min(k, blocks.n - len(held)), rng.child("seeds"), weights=weights, have=held)
     centers = _dense(blocks.take(np.concatenate([seeds, held])))
     clustering = lloyd(blocks, centers, rounds=max(rounds, 1), weights=weights, fixed=len(held), tol=tol)

@@ -19,8 +19,10 @@
   document.body.append(bubble);
 
   function tooltip(_, event, item, value) {
-    bubble.hidden = value === null || value === undefined || value === "";
-    if (bubble.hidden) return;
+    const empty = value === null || value === undefined || value === "";
+    if (empty && event.pointerType === "touch" && event.type !== "click") return; // a finger lifted: keep what the tap showed
+    bubble.hidden = empty;
+    if (empty) return;
     bubble.replaceChildren();
     for (const [name, text] of Object.entries(value)) {
       const key = document.createElement("b");
@@ -47,7 +49,10 @@
     const options = {
       mode: "vega", renderer: chart.renderer, actions: false, defaultStyle: false, tooltip, hover: true, logLevel: 2,
     };
-    return vegaEmbed(place, chart.spec, options).then((drawn) => { views.push(drawn.view); });
+    return vegaEmbed(place, chart.spec, options).then((drawn) => {
+      views.push(drawn.view);
+      drawn.view.addEventListener("click", (event, item) => tooltip(null, event, item, item && item.tooltip));
+    });
   }
 
   function repaint() {
