@@ -232,7 +232,7 @@ IMPORTED = (
 
 def doors() -> Job:
     """How soon kofn answers."""
-    fresh = {"NUMBA_CACHE_DIR": "{folder}/numba", "PYTHONDONTWRITEBYTECODE": ""}
+    fresh = {"NUMBA_CACHE_DIR": "{folder}/numba"}
     entries = (
         Entry("help", "kofn", "`kofn --help`", command=("{kofn}", "--help")),
         Entry("import", "kofn", "`import kofn`", command=("{python}", "-c", IMPORTED)),

@@ -95,7 +95,8 @@ def main_job(argument: str) -> str:
         return absent("main_job")
     if argument in ("", "goals"):
         return goals(result)
-    return entries(next(job for job in result["jobs"] if job["name"] == argument))
+    job = next((job for job in result["jobs"] if job["name"] == argument), None)
+    return absent("main_job") if job is None else entries(job)
 
 
 def goals(result: Result) -> str:

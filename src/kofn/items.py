@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.blocks import FileBlocks, MemoryBlocks, Run
-from kofn.core.block import SLAB, Blocks, Doubles, Floats, Rows
+from kofn.core.block import SLAB, Block, Blocks, Doubles, Floats, Rows
 from kofn.errors import DataError, InvalidRows, UsageError
 
 COLUMNS = ("ids", "labels", "scores", "groups", "weights", "have")
@@ -130,7 +130,13 @@ class Items:
 
     def everything(self, metric: str = "euclidean") -> Floats:
         """All rows as one float32 (n, d) array, for methods that work in memory. A view where that is possible."""
-        x = self.blocks(metric).take(np.arange(self.n))
+        blocks = self.blocks(metric)
+        if isinstance(self.embeddings, FileBlocks):  # slab by slab: `take` would hold an Arrow table beside them
+            rows = np.empty((self.n, self.d), np.float32)
+            for _ in blocks.map(_write_into, rows):
+                pass
+            return rows
+        x = blocks.take(np.arange(self.n))
         return x if isinstance(x, np.ndarray) else x.toarray()
 
     def subset(self, rows: Rows, embeddings: Any, weights: Doubles | None = None) -> Items:
@@ -157,6 +163,10 @@ class Items:
         if n < 1:
             raise DataError("there are no rows; nothing can be chosen")
         return n
+
+
+def _write_into(block: Block, rows: Floats) -> None:
+    rows[block.start : block.stop] = block.x
 
 
 def _matrix(x: Any) -> Any:

@@ -156,6 +156,9 @@ def test_a_radius_that_products_cannot_tell_from_zero_is_zero():
     rows = np.repeat(np.random.default_rng(0).normal(size=(4, 3)), 100, axis=0).astype(np.float32)
     radii, _ = local_radii(Points(rows), 20, np.ones(400))
     np.testing.assert_array_equal(radii, 0.0)
+    wide, _ = local_radii(Points(rows), 20, np.ones(400), wide=True)
+    assert (wide > 0).all()
+    assert wide.max() < 0.02
 
 
 @pytest.mark.parametrize(("n", "count"), [(1, 1), (10, 10), (10, 50), (10_000, 1000)])

@@ -109,11 +109,12 @@ def spread_rows(n: int, count: int) -> Rows:
 
 
 def local_radii(
-    points: Points, wanted: int, weights: Doubles, runner: TileRunner = run_serially
+    points: Points, wanted: int, weights: Doubles, runner: TileRunner = run_serially, *, wide: bool = False
 ) -> tuple[Floats, Doubles]:
     """For each row a radius within which about `wanted` rows lie, judged by a sample of the rows; O(n sample d) time.
 
-    A radius that products cannot tell from 0 is 0.
+    A radius that products cannot tell from 0 is 0 or, with `wide`, so large that they can: it then holds every row of a
+    cluster that is very tight for its distance to the mean, and every copy of the row.
 
     Returns
     -------
@@ -124,13 +125,13 @@ def local_radii(
     n = points.n
     sample = spread_rows(n, max(SAMPLE, -(-8 * n // wanted)))
     rank = min(max(1, round(wanted * len(sample) / n)), len(sample) - 1)
-    shared = (points, points.shifted[sample], points.squares[sample], weights[sample].astype(np.float32), rank)
+    shared = (points, points.shifted[sample], points.squares[sample], weights[sample].astype(np.float32), rank, wide)
     parts = runner(_radii_of_rows, [(start, *shared) for start in range(0, n, PIECE)])
     return np.concatenate([radii for radii, _ in parts]), np.concatenate([typical for _, typical in parts])
 
 
 def _radii_of_rows(
-    start: int, points: Points, others: Floats, squares: Floats, weights: Floats, rank: int
+    start: int, points: Points, others: Floats, squares: Floats, weights: Floats, rank: int, wide: bool
 ) -> tuple[Floats, Doubles]:
     if rank < 1:
         m = len(points.shifted[start : start + PIECE])
@@ -144,7 +145,10 @@ def _radii_of_rows(
     limit = np.partition(squared, rank, axis=1)[:, rank].astype(np.float64)
     loss = 3 * points.noise * (own + (np.sqrt(own) + np.sqrt(limit)) ** 2)
     np.sqrt(squared, out=squared)
-    return np.sqrt(np.maximum(limit - loss, 0.0)).astype(np.float32), (squared @ weights).astype(np.float64)
+    blurred = np.where(wide, limit + loss, 0.0)
+    return np.sqrt(np.where(limit > loss, limit - loss, blurred)).astype(np.float32), (squared @ weights).astype(
+        np.float64
+    )
 
 
 def nearest(points: Points, m: int, runner: TileRunner = run_serially) -> Graph:

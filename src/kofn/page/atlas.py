@@ -14,7 +14,9 @@ from kofn.page.coverage import Coverage
 from kofn.page.subject import Subject
 from kofn.rng import Rng
 
-LANDMARKS = 200
+LANDMARKS, TRAINED = 200, 50
+"""Centers that carry the map, and rows for each center to be trained on."""
+
 ROWS, PICKS, OLD = 3_500, 2_000, 500
 """Points drawn at most: rows in grey, picks, and rows of `have`."""
 
@@ -51,9 +53,7 @@ def draw_map(subject: Subject, coverage: Coverage) -> Atlas:
     picks, x = coverage.picks
     shown = np.sort(np.argsort(-_weights_of(subject, picks), kind="stable")[:PICKS])
     special = np.isin(coverage.rows, picks) | np.isin(coverage.rows, coverage.held[0])
-    grey = np.flatnonzero(~special)[
-        :ROWS
-    ]  # measured rows come in the order of their hashes: the first are a fair sample
+    grey = np.flatnonzero(~special)[:ROWS]
     old = np.linspace(0, len(coverage.held[0]) - 1, min(OLD, len(coverage.held[0]))).astype(np.int64)
     order = np.argsort(subject.selection.indices)
     at = order[np.searchsorted(subject.selection.indices[order], picks[shown])]
@@ -77,7 +77,8 @@ def _landmarks(subject: Subject, x: Floats) -> Floats:
     def hold(sample: Any) -> MemoryBlocks:
         return MemoryBlocks(sample, run=subject.run)
 
-    trained = train(hold(x), LANDMARKS, Rng(0).child("report map"), hold, sample=0, rounds=10)
+    sample = x[: TRAINED * LANDMARKS]  # measured rows come in the order of their hashes: the first are a fair sample
+    trained = train(hold(sample), LANDMARKS, Rng(0).child("report map"), hold, sample=0, rounds=10)
     return np.unique(trained.clustering.centers, axis=0)
 
 

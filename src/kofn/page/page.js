@@ -20,7 +20,7 @@
 
   function tooltip(_, event, item, value) {
     const empty = value === null || value === undefined || value === "";
-    if (empty && event.pointerType === "touch" && event.type !== "click") return; // a finger lifted: keep what the tap showed
+    if (empty && event.pointerType === "touch") return; // the finger was lifted: keep what its touch showed
     bubble.hidden = empty;
     if (empty) return;
     bubble.replaceChildren();
@@ -51,7 +51,7 @@
     };
     return vegaEmbed(place, chart.spec, options).then((drawn) => {
       views.push(drawn.view);
-      drawn.view.addEventListener("click", (event, item) => tooltip(null, event, item, item && item.tooltip));
+      drawn.view.addEventListener("touchstart", (event, item) => tooltip(null, event, item, item && item.tooltip));
     });
   }
 

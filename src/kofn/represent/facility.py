@@ -146,7 +146,7 @@ def _wanted(n: int, k: int) -> int:
 def _exact(points: Points, weights: Doubles, have: Doubles | None, k: int, runner: TileRunner, tell: Any) -> Coverage:
     """The whole f, every gain known: one pass over all pairs, after which the first pick's effect is known as well."""
     n, wanted, light = points.n, _wanted(points.n, k), weights.astype(np.float32)
-    radii, typical = local_radii(points, wanted, weights, runner)
+    radii, typical = local_radii(points, wanted, weights, runner, wide=True)
     if have is None:
         reach = np.full(n, _diameter(points))
         guess = _likely_first(points, weights, reach, typical, runner)
@@ -157,7 +157,7 @@ def _exact(points: Points, weights: Doubles, have: Doubles | None, k: int, runne
         found = sweep(points, light, then.astype(np.float32), radii, limit=_limit(n, wanted), runner=runner, tell=tell)
         if found.graph is not None:
             break
-        wanted = max(1, wanted // 4)  # more ties among distances than the sample told
+        wanted = max(1, wanted // 4)  # many copies, or more ties among distances than the sample told
         radii = local_radii(points, wanted, weights, runner)[0] if wanted > 1 else np.zeros(n, np.float32)
     coverage = Coverage(points, weights, reach, radii, found.graph, runner)
     if have is None:
