@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,36 +48,49 @@ def d2_many(path: str, warm: str, k: int, seed: int, count: int) -> tuple[Any, A
 
 
 def _d2_many(x: Any, k: int, seed: int, count: int) -> Any:
+    """Mean squared distance to k picks of each of `count` runs.
+
+    What is kept of a row and a run is min over picks c of |c|^2 - 2 x.c, one product with a column of ones; a row's squared
+    length, the same for all picks, is added where a mass is needed.
+    """
+    from threadpoolctl import threadpool_limits
+
     rngs = [np.random.default_rng([seed, each]) for each in range(count)]
-    n, step = len(x), 1 << 12
+    n = len(x)
+    ones = np.concatenate([x, np.ones((n, 1), np.float32)], axis=1)
     lengths = np.einsum("ij,ij->i", x, x)
-    nearest = np.full((n, count), np.inf, np.float32)
-    starts = np.arange(0, n, step)
+    least, starts = np.full((count, n), np.inf, np.float32), range(0, n, PIECE)
+    base = np.array([lengths[start : start + PIECE].sum(dtype=np.float64) for start in starts])
     sums = np.empty((len(starts), count))
     picks = np.array([rng.integers(n) for rng in rngs])
-    for turn in range(k):
-        points = x[picks]
-        squares = np.einsum("ij,ij->i", points, points)
-        turned = np.ascontiguousarray(points.T) * np.float32(-2.0)
-        for at, start in enumerate(starts):  # a piece stays in the cache from the product to the sum
-            distance = x[start : start + step] @ turned
-            distance += lengths[start : start + step, None]
-            distance += squares
-            piece = nearest[start : start + step]
-            np.minimum(piece, distance, out=piece)
-            np.maximum(piece, 0.0, out=piece)
-            sums[at] = piece.sum(axis=0, dtype=np.float64)
-        if turn + 1 < k:
-            picks = np.array([_draw(nearest[:, each], sums[:, each], rngs[each], step) for each in range(count)])
-    return sums.sum(axis=0) / n
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(2) as pool:
+        for turn in range(k):
+            points = x[picks]
+            turned = np.concatenate([-2.0 * points, np.einsum("ij,ij->i", points, points)[:, None]], axis=1)
+            for at, found in enumerate(pool.map(partial(_lower, ones, least, turned), starts)):
+                sums[at] = found
+            if turn + 1 < k:
+                mass = sums + base[:, None]
+                picks = np.array([_draw(least[at], lengths, mass[:, at], rngs[at]) for at in range(count)])
+    return (sums.sum(axis=0) + base.sum()) / n
 
 
-def _draw(nearest: Any, sums: Any, rng: Any, step: int) -> int:
+PIECE = 1 << 13  # rows: a piece stays in the cache from the product to the sum
+
+
+def _lower(ones: Any, least: Any, turned: Any, start: int) -> Any:
+    piece = least[:, start : start + PIECE]
+    np.minimum(piece, turned @ ones[start : start + PIECE].T, out=piece)
+    return piece.sum(axis=1)
+
+
+def _draw(least: Any, lengths: Any, mass: Any, rng: Any) -> int:
     """A row in proportion to its mass: first its piece, then the row in it."""
-    piece = int(np.searchsorted(mass := np.cumsum(sums), rng.random() * mass[-1], side="right"))
-    piece = min(piece, len(sums) - 1)
-    inner = np.cumsum(nearest[piece * step : (piece + 1) * step], dtype=np.float64)
-    return piece * step + min(int(np.searchsorted(inner, rng.random() * inner[-1], side="right")), len(inner) - 1)
+    total = np.cumsum(mass)
+    piece = min(int(np.searchsorted(total, rng.random() * total[-1], side="right")), len(mass) - 1)
+    rows = slice(piece * PIECE, (piece + 1) * PIECE)
+    inner = np.cumsum(np.maximum(least[rows] + lengths[rows], 0.0), dtype=np.float64)
+    return rows.start + min(int(np.searchsorted(inner, rng.random() * inner[-1], side="right")), len(inner) - 1)
 
 
 def sklearn_seeds(path: str, warm: str, k: int, seed: int) -> tuple[Any, Any]:

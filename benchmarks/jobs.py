@@ -105,7 +105,7 @@ def seeding(data: Workloads) -> Job:
         params = {"path": data.array(name), "warm": data.array(f"warm_{name}"), "k": data.sizes.k}
         entries += [
             Entry(f"kofn-{name}", "kofn", f"seeding, {what}", "cases_kofn:seeds", params),
-            Entry(f"loop-{name}", "NumPy", f"one-draw loop, {what}", "cases_peers:d2_loop", params),
+            Entry(f"loop-{name}", "NumPy", f"one-draw loop, {what}", "cases_peers:d2_loop", params, repeat=2),
             Entry(f"select-{name}", "kofn", f"seeding and the picks' weights, {what}", "cases_kofn:select",
                   {**params, "method": "kmeans++", "params": {}}),
         ]  # fmt: skip
@@ -152,7 +152,7 @@ def greedy(data: Workloads) -> Job:
         frozenset({"arrays"}),
         (
             Entry("kofn", "kofn", f"{s.greedy_rows:,} rows", ours, {**small, "candidates": draws}),
-            Entry("sklearn", "scikit-learn", f"{s.greedy_rows:,} rows", theirs, small, repeat=2),
+            Entry("sklearn", "scikit-learn", f"{s.greedy_rows:,} rows", theirs, small, repeat=1),
             Entry("kofn-large", "kofn", f"{s.rows:,} rows", ours, {**large, "candidates": draws}, repeat=2),
             Entry("sklearn-large", "scikit-learn", f"{s.rows:,} rows", theirs, large, repeat=1),
         ),
@@ -179,7 +179,7 @@ def kmeans(data: Workloads) -> Job:
             Entry("faiss", "faiss", "random seeds, rounds, one assignment pass", "cases_peers:faiss_kmeans",
                   {**common, "rounds": ROUNDS, "assign": True}, peers=True, env=FAISS),
             Entry("faiss-train", "faiss", "the same without the assignment pass", "cases_peers:faiss_kmeans",
-                  {**common, "rounds": ROUNDS, "assign": False}, peers=True, env=FAISS),
+                  {**common, "rounds": ROUNDS, "assign": False}, peers=True, env=FAISS, repeat=1),
             Entry("faiss-slow", "faiss", "as first, kernel as its OpenBLAS guesses it", "cases_peers:faiss_kmeans",
                   {**common, "rounds": ROUNDS, "assign": True}, peers=True, repeat=1),
             Entry("assign", "faiss", "one assignment pass", "cases_peers:faiss_assign", common, peers=True, env=FAISS),

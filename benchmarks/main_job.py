@@ -39,22 +39,19 @@ def main() -> None:
     if load > 0.5:
         say(f"the machine is busy (load {load:.1f}): figures will be noise")
     started = time.time()
+    about = meta(
+        quick=args.quick, repeat=args.repeat, data_seed=SEED, sizes=settings(data), peers=peer_versions(args.peers)
+    )
+    kept = earlier(out, about) if args.job else []
     data.make(set().union(*(job.data for job in jobs)), say)
-    result = {
-        "meta": meta(
-            quick=args.quick, repeat=args.repeat, data_seed=SEED, sizes=settings(data), peers=peer_versions(args.peers)
-        ),
-        "jobs": [],
-    }
-    results = []
+    fresh = []
     for job in jobs:
         say(job.title)
         warm_cache(files_of(job, data))
-        results.append(run_job(job, args.repeat, args.peers, TIMEOUT, say))
-    result["jobs"] = merged(out, result["meta"], results) if args.job else results
-    result["meta"]["minutes"] = round((time.time() - started) / 60, 1)
-    save(out, result)
-    say(f"{out} after {result['meta']['minutes']} minutes; python benchmarks/tables.py prints the tables")
+        fresh.append(run_job(job, args.repeat, args.peers, TIMEOUT, say))
+        about["minutes"] = round((time.time() - started) / 60, 1)
+        save(out, {"meta": about, "jobs": merged(kept, fresh)})
+    say(f"{out} after {about['minutes']} minutes; python benchmarks/tables.py prints the tables")
 
 
 def arguments() -> argparse.Namespace:
@@ -78,17 +75,21 @@ def chosen(jobs: list[Job], names: list[str] | None) -> list[Job]:
     return [job for job in jobs if not names or job.name in names]
 
 
-def merged(out: Path, about: dict[str, Any], fresh: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results in `out` with the fresh ones in their places; each job keeps the date that it was measured on."""
+def earlier(out: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """The jobs that `out` holds, if they were measured on this processor with these versions and sizes."""
     if not out.exists():
-        return fresh
+        return []
     old = json.loads(out.read_text())
     for name in ("cpu", "sizes", "versions", "peers"):
         if json.loads(json.dumps(about[name])) != old["meta"][name]:
             raise SystemExit(f"{out} was measured with another {name}; run all jobs, or give --out")
+    return list(old["jobs"])
+
+
+def merged(old: list[dict[str, Any]], fresh: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The earlier jobs with the fresh ones in their places; each keeps the date that it was measured on."""
     named = {job["name"]: job for job in fresh}
-    kept = [named.pop(job["name"], job) for job in old["jobs"]]
-    return kept + list(named.values())
+    return [named.pop(job["name"], job) for job in old] + list(named.values())
 
 
 def files_of(job: Job, data: Workloads) -> list[Path]:

@@ -81,7 +81,9 @@ def figures(split: Split, picks: Any, weights: Any) -> dict[str, float]:
         "mean_squared": float((distances**2).mean()),
         "same_label": float((labels[stands] == split.y).mean()),
         "labels_present": len(np.unique(labels)) / split.classes,
+        "label_evenness": evenness(labels, split.classes),
         "label_error": total_variation(split.y, labels, weights, split.classes),
+        "mean_error": mean_error(split.x, points, weights),
         "kmeans_error": kmeans_error(split, points, weights),
         "nearest_accuracy": float((labels[nearest(split.aside_x, points)[0]] == split.aside_y).mean()),
         "probe_accuracy": probe_accuracy(split, points, labels, weights),
@@ -93,6 +95,23 @@ def total_variation(everyone: Any, labels: Any, weights: Any, classes: int) -> f
     true = np.bincount(everyone, minlength=classes) / len(everyone)
     stated = np.bincount(labels, weights=weights, minlength=classes) / weights.sum()
     return float(0.5 * np.abs(true - stated).sum())
+
+
+def evenness(labels: Any, classes: int) -> float:
+    """Entropy of the picks' labels as a share of the most it can be: 1 where every label has as many picks."""
+    shares = np.bincount(labels, minlength=classes) / len(labels)
+    shares = shares[shares > 0]
+    return float(-(shares * np.log(shares)).sum() / np.log(classes))
+
+
+def mean_error(x: Any, points: Any, weights: Any) -> float:
+    """How far the weighted mean of the picks is from the mean of all rows, in units of the rows' spread around it.
+
+    k rows drawn uniformly are off by 1 / sqrt(k), root mean squared.
+    """
+    center = x.mean(axis=0, dtype=np.float64)
+    spread = np.sqrt(((x - center) ** 2).sum(axis=1).mean())
+    return float(np.linalg.norm(weights @ points.astype(np.float64) / weights.sum() - center) / spread)
 
 
 def kmeans_error(split: Split, points: Any, weights: Any) -> float:
@@ -133,6 +152,7 @@ def all_rows(split: Split) -> dict[str, float]:
     """The same when all rows are kept: what the picks stand in for."""
     known = {"mean_distance": 0.0, "radius": 0.0, "mean_squared": 0.0, "same_label": 1.0}
     known |= {"labels_present": len(np.unique(split.y)) / split.classes, "label_error": 0.0, "kmeans_error": 0.0}
+    known |= {"label_evenness": evenness(split.y, split.classes), "mean_error": 0.0}
     found = split.y[nearest(split.aside_x, split.x)[0]]
     return {
         **known,

@@ -33,7 +33,9 @@ COLUMNS: dict[str, tuple[str, str, bool]] = {
     "radius": ("radius", "number", False),
     "same_label": ("same label", "percent", True),
     "labels_present": ("labels present", "percent", True),
+    "label_evenness": ("label evenness", "percent", True),
     "label_error": ("label share error", "percent", False),
+    "mean_error": ("mean error", "percent", False),
     "kmeans_error": ("k-means error", "percent", False),
     "nearest_accuracy": ("1-NN", "percent", True),
     "probe_accuracy": ("probe", "percent", True),
@@ -215,21 +217,28 @@ def figures(argument: str) -> str:
     if result is None or argument not in result["datasets"]:
         return absent("figures")
     dataset = result["datasets"][argument]
-    best = {column: _best(dataset["rows"], column) for column in COLUMNS}
+    columns = measured_columns(dataset)
+    best = {column: _best(dataset["rows"], column) for column in columns}
     rows, notes = [], []
     for row in ordered(dataset["rows"]):
         if row.get("left_out"):
-            rows.append([row["method"], *["-"] * (len(COLUMNS) + 1)])
+            rows.append([row["method"], *["-"] * (len(columns) + 1)])
             notes.append(f"{row['method']}: left out, {row['left_out']}.")
             continue
         if row.get("note"):
             notes.append(f"{row['method']}: {row['note']}.")
         mark = math.nan if row["who"] == "all" else 1.0
-        cells = [cell(row["runs"], column, mark * best[column]) for column in COLUMNS]
+        cells = [cell(row["runs"], column, mark * best[column]) for column in columns]
         seconds = [run["seconds"] for run in row["runs"] if "seconds" in run]
         rows.append([row["method"], *cells, _number(median(seconds), 2) if seconds else "-"])
-    headings = ["", *(heading for heading, _, _ in COLUMNS.values()), "seconds"]
+    headings = ["", *(COLUMNS[column][0] for column in columns), "seconds"]
     return grid(headings, rows) + ("\n" + " ".join(notes) + "\n" if notes else "")
+
+
+def measured_columns(dataset: Result) -> list[str]:
+    """The figures that the result holds: one made before a figure was added lacks it."""
+    runs = [row["runs"][0] for row in dataset["rows"] if row["runs"]]
+    return [column for column in COLUMNS if all(column in run for run in runs)]
 
 
 def ordered(rows: list[Result]) -> list[Result]:
@@ -289,18 +298,20 @@ def _against_uniform(row: Result) -> str:
 
 
 def says(argument: str) -> str:
-    """For every figure: who is better than uniform, who is no different, who is worse."""
+    """For every figure: who is better than uniform, who cannot be told apart, who is worse."""
     result = load("figures")
     if result is None or argument not in result["datasets"]:
         return absent("figures")
     rows = [row for row in ordered(result["datasets"][argument]["rows"]) if row.get("versus")]
     lines = []
-    for column, (heading, _, more) in COLUMNS.items():
-        found: dict[str, list[str]] = {"better": [], "no different": [], "worse": []}
+    columns = [column for column in COLUMNS if all(column in row["versus"] for row in rows)]
+    for column in columns:
+        heading, _, more = COLUMNS[column]
+        found: dict[str, list[str]] = {"better": [], "not told apart": [], "worse": []}
         for row in rows:
             change, p = row["versus"][column]["change"], row["versus"][column]["p"]
             sure = p is not None and p < LEVEL
-            found["no different" if not sure else "better" if (change > 0) == more else "worse"].append(row["method"])
+            found["not told apart" if not sure else "better" if (change > 0) == more else "worse"].append(row["method"])
         parts = [f"{verdict}: {', '.join(names)}" for verdict, names in found.items() if names]
         lines.append(f"- **{heading}**: {'; '.join(parts)}.\n")
     return f"Beside uniform rows (paired test over the seeds, two-sided, p < {LEVEL:g}):\n\n" + "".join(lines)
@@ -312,12 +323,13 @@ def method(argument: str) -> str:
     if result is None:
         return absent("figures")
     rows = []
+    columns = [name for name in COLUMNS if all(name in measured_columns(data) for data in result["datasets"].values())]
     for data in result["datasets"].values():
         for row in ordered(data["rows"]):
             if row["method"] in ("all rows", "uniform", argument) and row["runs"]:
-                cells = [cell(row["runs"], column, math.nan) for column in COLUMNS]
+                cells = [cell(row["runs"], column, math.nan) for column in columns]
                 rows.append([f"{data['title'].partition(' (')[0]}, k={data['k']}", row["method"], *cells])
-    return grid(["data", "", *(heading for heading, _, _ in COLUMNS.values())], rows)
+    return grid(["data", "", *(COLUMNS[column][0] for column in columns)], rows)
 
 
 def grid(headings: list[str], rows: list[list[str]]) -> str:
@@ -381,7 +393,8 @@ def main() -> None:
                 page.write_text(after)
                 print(f"wrote {page.relative_to(ROOT)}")
         return
-    for each in [f"{args.name} {' '.join(args.argument)}"] if args.name else everything():
+    asked = " ".join([args.name, *args.argument]) if args.name else None
+    for each in [asked] if asked else everything():
         print(f"<!-- table: {each} -->\n")
         name, _, argument = each.partition(" ")
         print(table(name, argument.strip()))

@@ -54,7 +54,7 @@ def test_every_result_names_its_seeds_versions_and_hardware():
     for path in RESULTS:
         about = json.loads(path.read_text())["meta"]
         for name in ("date", "cpu", "processors", "memory_gib", "system", "python", "load"):
-            assert about[name], (path.name, name)
+            assert about[name] not in (None, ""), (path.name, name)
         for name in ("kofn", "numpy", "numba", "scikit-learn"):
             assert about["versions"][name], (path.name, name)
         assert "faiss-cpu" in about["peers"], path.name
@@ -141,7 +141,7 @@ def test_methods_are_sorted_into_better_and_worse_by_the_figure_s_own_direction(
     said = tables.says("d")
     assert "- **same label**: better: m.\n" in said
     assert "- **mean distance**: worse: m.\n" in said
-    assert "- **radius**: no different: m.\n" in said
+    assert "- **radius**: not told apart: m.\n" in said
 
 
 def test_a_measured_process_does_not_see_its_parent_s_memory(bench):
@@ -213,6 +213,18 @@ def test_all_rows_have_no_error(bench):
     split = split_of(quality, [[0.0], [1.0], [9.0], [10.0]], [0, 0, 1, 1])
     everyone = quality.figures(split, np.arange(4), np.ones(4))
     assert everyone == pytest.approx(quality.all_rows(split), abs=1e-9)
+
+
+def test_labels_are_even_when_each_has_as_many_picks(bench):
+    even = bench("quality").evenness
+    assert even(np.array([0, 1, 2, 3]), 4) == pytest.approx(1.0)
+    assert even(np.array([0, 0, 1, 1]), 4) == pytest.approx(0.5)  # log 2 of log 4
+    assert even(np.array([2, 2, 2, 2]), 4) == 0.0
+
+
+def test_the_mean_error_is_the_distance_of_the_weighted_mean_in_units_of_the_spread(bench):
+    x = np.array([[0.0], [2.0], [4.0], [6.0]])  # mean 3, spread sqrt(5)
+    assert bench("quality").mean_error(x, x[[0, 3]], np.array([3.0, 1.0])) == pytest.approx(1.5 / 5**0.5)
 
 
 def test_label_shares_are_weighted(bench):
