@@ -147,7 +147,7 @@ def _limits(goal: Result) -> str:
         return f"{low:g} to {high:g}{unit}"
     if low is not None:
         return f"at least {low:g}{unit}"
-    return f"at most {high:,.6g}{unit}" if high is not None else "-"
+    return f"at most {high:,.4g}{unit}" if high is not None else "-"
 
 
 def _unit(goal: Result) -> str:
