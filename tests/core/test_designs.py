@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from kofn import Rng
 from kofn.core.block import SLAB
-from kofn.core.designs import TopStream, horvitz_thompson, priority_sample, smallest, smallest_numbers
+from kofn.core.designs import TopStream, horvitz_thompson, smallest, smallest_numbers
+
+
+def priority_sample(sizes, uniforms, k):
+    """The obvious twin of TopStream: everything in memory."""
+    priority = sizes / uniforms
+    order = smallest(-priority, min(k + 1, len(sizes)))
+    tau = priority[order[k]] if len(order) > k else 0.0
+    picks = order[:k]
+    inclusion = np.ones(len(picks)) if tau <= 0 else np.minimum(1.0, sizes[picks] / tau)
+    return picks, inclusion
 
 
 @given(keys=st.lists(st.integers(0, 5), min_size=1, max_size=40), k=st.integers(1, 50))

@@ -6,15 +6,14 @@ from functools import partial
 import numpy as np
 import pytest
 
+from kofn.core.knn import nearest, within_own_radius
 from kofn.core.neighbors import (
     Points,
     local_radii,
-    nearest,
     pair_distances,
     pairs_within,
     spread_rows,
     sweep,
-    within_own_radius,
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
@@ -180,8 +179,3 @@ def _check_lengths(column: Any, d: int, rows: int | Rows, name: str) -> None:
 
 def _has_null_values(column: Any) -> bool:
     return bool(column.flatten().null_count)
-
-
-def source_columns(embedding: Embedding | None) -> Sequence[str]:
-    """The names of the embedding's columns; none when there is no embedding."""
-    return () if embedding is None else embedding.columns

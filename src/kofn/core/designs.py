@@ -65,7 +65,11 @@ def _below(
 
 
 class TopStream:
-    """Keeps the `size` rows with the largest keys of a stream of slabs, in O(size) memory; ties to the lowest row."""
+    """Priority sampling of a stream: keeps the `size` rows with the largest keys, in O(size) memory, ties to the lowest row.
+
+    A key is a row's size over its uniform number. Estimates weighted by 1 / inclusion are unbiased and uncorrelated (Duffield,
+    Lund and Thorup, "Priority sampling for estimation of arbitrary subset sums", J. ACM 2007).
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -79,32 +83,12 @@ class TopStream:
         self.keys, self.values, self.rows = joined[0][best], joined[1][best], rows[best]
 
     def sample(self, k: int) -> tuple[Rows, Doubles]:
-        """The k best rows, best first, and their inclusion as `priority_sample` has it."""
+        """The k best rows, best first, and their inclusion min(1, size / tau), tau being the next key after them."""
         order = smallest(-self.keys, len(self.keys))
         picks = order[:k]
         tau = self.keys[order[k]] if len(order) > k else 0.0
         inclusion = np.ones(len(picks)) if tau <= 0 else np.minimum(1.0, self.values[picks] / tau)
         return self.rows[picks], inclusion
-
-
-def priority_sample(sizes: Doubles, uniforms: Doubles, k: int) -> tuple[Rows, Doubles]:
-    """Priority sampling: the k rows with the largest size / uniform, in that order, and their inclusion.
-
-    With tau the (k+1)-th largest priority, inclusion = min(1, size / tau) given tau; estimates weighted by its inverse
-    are unbiased and uncorrelated (Duffield, Lund and Thorup, "Priority sampling for estimation of arbitrary subset
-    sums", J. ACM 2007). Rows of size 0 are never drawn.
-
-    Returns
-    -------
-    positions : int64 (k,)
-    inclusion : float64 (k,)
-    """
-    priority = sizes / uniforms
-    order = smallest(-priority, min(k + 1, len(sizes)))
-    tau = priority[order[k]] if len(order) > k else 0.0
-    picks = order[:k]
-    inclusion = np.ones(len(picks)) if tau <= 0 else np.minimum(1.0, sizes[picks] / tau)
-    return picks, inclusion
 
 
 def horvitz_thompson(
@@ -113,7 +97,7 @@ def horvitz_thompson(
     """Unbiased total of the values over all rows, and its standard error.
 
     kind "simple": one simple random sample without replacement; with `strata`, one in each. Kind "priority": rows drawn by
-    `priority_sample`, whose estimates are uncorrelated.
+    `TopStream`, whose estimates are uncorrelated.
     """
     total = float((values / inclusion).sum())
     if kind == "priority":

@@ -13,9 +13,11 @@ import numpy as np
 from kofn.core.assign import assign, cell_weights
 from kofn.core.blas import one_blas_thread
 from kofn.core.block import Block, Doubles, Floats, Rows, TileRunner, run_serially
+from kofn.core.certificates import greedy_ceiling
 from kofn.core.designs import smallest
 from kofn.core.greedy import Coverage, Far, lazy_greedy, upper_bound
-from kofn.core.neighbors import Points, local_radii, nearest, pair_distances, sweep, within_own_radius
+from kofn.core.knn import nearest, within_own_radius
+from kofn.core.neighbors import Points, local_radii, pair_distances, sweep
 from kofn.items import Items
 from kofn.method import Method, Paper, param
 from kofn.rng import Rng
@@ -90,6 +92,17 @@ class Facility(Method):
         notes = [f"{idle} of the picks gained nothing and were filled in by row number"] if idle else []
         scale = float(items.row_weights.max())
         return Selection(indices=greedy.picks, weights=counts, gains=gains * scale, provenance={"notes": notes})
+
+    def bound(self, items: Items, selection: Selection) -> tuple[str, float, float] | None:
+        """(1 - 1/e) of the most that any k rows can add, and what the picks add; exact greedy only."""
+        if self.neighbors is not None or selection.gains is None:
+            return None
+        least = (1 - np.exp(-1)) * greedy_ceiling(selection.gains)
+        return (
+            "1 - 1/e of the most that any choice can add, against what the picks add",
+            float(least),
+            float(selection.gains.sum()),
+        )
 
     def bytes(self, n: int, d: int, k: int) -> int:
         """Rows, shifted rows and those not covered yet (three float32 copies), the pairs while they are sorted into lists,
