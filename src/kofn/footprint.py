@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kofn.blocks.files import reading_units
 from kofn.blocks.footers import Footers, Sizes
 from kofn.blocks.formats import BUFFER
 from kofn.core.block import SLAB, TILE, slab_count
@@ -69,24 +70,18 @@ def _totals(each: int, passes: int, columns: int, footers: int, picks: int) -> d
 
 
 def bytes_of_pass(footers: Footers, columns: tuple[str, ...], kept: Any) -> int:
-    """Bytes of one pass over these columns: every run of slabs that begin in one group reads from that group's start.
-
-    Where slabs and groups do not begin together, the groups in between are read by two readers, hence more than once.
-    """
+    """Bytes of one pass over these columns: every group once; where rows are left out, from the first group that holds one
+    of a reader's rows to the last of them."""
     dataset = footers.dataset
     sizes = footers.stored(columns)
+    if kept is None:
+        return int(sizes.sum())
     before = np.concatenate([[0], np.cumsum(sizes.sum(axis=1))])
-    n = dataset.n if kept is None else len(kept)
-    first = np.arange(0, n, SLAB)
-    last = np.minimum(first + SLAB, n) - 1
-    if kept is not None:
-        first, last = kept[first], kept[last]
     starts = np.array([group.start for group in dataset.groups])
-    begins = np.searchsorted(starts, first, side="right") - 1
     total = 0
-    for unit in np.split(np.arange(len(first)), np.flatnonzero(np.diff(begins)) + 1):
-        group, end = begins[unit[0]], int(last[unit[-1]])
-        until = int(np.searchsorted(starts, end, side="right")) - 1
+    for start, stop in reading_units(dataset, kept):
+        first, end = int(kept[start]), int(kept[stop - 1])
+        group, until = np.searchsorted(starts, [first, end], side="right") - 1
         total += int(before[until] - before[group])
         total += _begun(sizes[until], (end + 1 - starts[until]) / dataset.groups[until].rows)
     return total

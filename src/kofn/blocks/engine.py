@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -54,50 +55,62 @@ def run_tiles(fn: Callable[..., Any], calls: Sequence[tuple[Any, ...]], workers:
 
 def map_in_order(
     units: Sequence[Sequence[int]],
-    read: Callable[[Sequence[int]], Iterator[Any]],
+    read: Callable[[int], Iterator[Any]],
     work: Callable[[int, Any], Any],
     workers: int,
 ) -> Iterator[Any]:
-    """Results of `work(slab, data)` in slab order, where `read(unit)` yields the data of a unit's slabs.
+    """Results of `work(slab, data)` in slab order, where `read(u)` brings what unit u holds of each slab of `units[u]`.
 
+    Units that share a slab follow one another; each yields the same object for it, and the work begins when the last has.
     At most `workers + 1` slabs exist at a time. Readers take units in order and wait for room before they read, so the
     lowest slab not yet yielded can always be read: no deadlock. Whatever ends the iteration ends the threads. What goes
-    wrong with a slab is raised when that slab is due, so the same mistake is reported however threads take turns.
+    wrong with a slab is raised when that slab is due, that of its lowest unit first, so the same mistake is reported
+    however threads take turns.
     """
-    if workers == 1:
-        with one_blas_thread():
-            for unit in units:
-                for slab, data in zip(unit, read(unit), strict=True):
-                    yield work(slab, data)
+    if workers > 1:
+        yield from _Pipeline(units, read, work, workers).results()
         return
-    yield from _Pipeline(units, read, work, workers).results()
+    last = {slab: at for at, unit in enumerate(units) for slab in unit}
+    with one_blas_thread():
+        for at, unit in enumerate(units):
+            for slab, data in zip(unit, read(at), strict=True):
+                if last[slab] == at:
+                    yield work(slab, data)
 
 
 class _Pipeline:
     def __init__(
         self,
         units: Sequence[Sequence[int]],
-        read: Callable[[Sequence[int]], Iterator[Any]],
+        read: Callable[[int], Iterator[Any]],
         work: Callable[[int, Any], Any],
         workers: int,
     ) -> None:
         self.units, self.read, self.work, self.workers = units, read, work, workers
         self.ahead = workers + 1
         self.changed = threading.Condition()
+        self.waiting: dict[int, list[int]] = {}  # a slab's units that have not brought their part yet, in order
+        for at, unit in enumerate(units):
+            for slab in unit:
+                self.waiting.setdefault(slab, []).append(at)
+        self.parts: dict[int, dict[int, Any]] = {}
         self.futures: dict[int, Future[Any]] = {}
+        self.readers: list[threading.Thread] = []
         self.yielded = 0
         self.next_unit = 0
         self.stopped = False
 
     def results(self) -> Iterator[Any]:
-        total = sum(len(unit) for unit in self.units)
+        total = len(self.waiting)
         with one_blas_thread(), ThreadPoolExecutor(self.workers) as pool:
             # Daemons, so that an iteration that nobody ends does not keep the process alive: readers wait for room.
-            readers = [
+            self.readers = [
                 threading.Thread(target=self._read_units, args=(pool,), daemon=True)
                 for _ in range(min(self.workers, len(self.units)))
             ]
-            for reader in readers:
+            # A daemon that is in the middle of a file when Python goes away takes the process down with it.
+            atexit.register(self.stop)
+            for reader in self.readers:
                 reader.start()
             try:
                 for slab in range(total):
@@ -106,13 +119,19 @@ class _Pipeline:
                         self.yielded = slab + 1
                         self.changed.notify_all()
             finally:
-                with self.changed:
-                    self.stopped = True
-                    self.changed.notify_all()
+                self.stopped = True
                 pool.shutdown(wait=False, cancel_futures=True)
-                for reader in readers:
-                    if not sys.is_finalizing():  # by then daemons are gone
-                        reader.join()
+                self.stop()
+                atexit.unregister(self.stop)
+
+    def stop(self) -> None:
+        """Read nothing more, and wait until nobody reads."""
+        with self.changed:
+            self.stopped = True
+            self.changed.notify_all()
+        for reader in self.readers:
+            if not sys.is_finalizing():  # by then daemons are gone
+                reader.join()
 
     def _wait_for(self, slab: int) -> Future[Any]:
         with self.changed:
@@ -121,41 +140,59 @@ class _Pipeline:
             return self.futures.pop(slab)
 
     def _read_units(self, pool: ThreadPoolExecutor) -> None:
-        while (unit := self._next_unit()) is not None:
-            data = self._read(unit)
-            for slab in unit:
-                if not self._room_for(slab) or not self._read_slab(pool, slab, data):
+        while (at := self._next_unit()) is not None:
+            parts = self._read(at)
+            for slab in self.units[at]:
+                if not self._room_for(slab) or not self._read_part(pool, at, slab, parts):
                     return
 
-    def _read(self, unit: Sequence[int]) -> Iterator[Any]:
-        yield from self.read(unit)  # here, so that whatever it raises belongs to a slab
+    def _read(self, at: int) -> Iterator[Any]:
+        yield from self.read(at)  # here, so that whatever it raises belongs to a slab
 
-    def _next_unit(self) -> Sequence[int] | None:
+    def _next_unit(self) -> int | None:
         with self.changed:
             if self.stopped or self.next_unit == len(self.units):
                 return None
             self.next_unit += 1
-            return self.units[self.next_unit - 1]
+            return self.next_unit - 1
 
-    def _read_slab(self, pool: ThreadPoolExecutor, slab: int, data: Iterator[Any]) -> bool:
-        """Read a slab and hand it to the workers; False where it cannot be read, nor what follows it."""
+    def _read_part(self, pool: ThreadPoolExecutor, at: int, slab: int, parts: Iterator[Any]) -> bool:
+        """Read a unit's part of a slab; False where it cannot be read, nor what follows it."""
+        part: Any
         try:
-            rows = next(data)
-            with self.changed:
-                if not self.stopped:
-                    self.futures[slab] = pool.submit(self.work, slab, rows)
-                    self.changed.notify_all()
+            part = next(parts)
         except BaseException as error:
-            failed: Future[Any] = Future()
-            failed.set_exception(error)
-            with self.changed:
-                self.futures[slab] = failed
+            part = _failed(error)
+        with self.changed:
+            self.parts.setdefault(slab, {})[at] = part
+            if not self.stopped:
+                self._settle(pool, slab)
+        return not isinstance(part, Future)
+
+    def _settle(self, pool: ThreadPoolExecutor, slab: int) -> None:
+        """Hand a slab to the workers when all its parts are there, or its lowest failure when all before that are."""
+        waiting, parts = self.waiting[slab], self.parts[slab]
+        while waiting and waiting[0] in parts:
+            part = parts.pop(waiting.pop(0))
+            if isinstance(part, Future) or not waiting:
+                waiting.clear()
+                self.futures[slab] = part if isinstance(part, Future) else self._submit(pool, slab, part)
                 self.changed.notify_all()
-            return False
-        return True
+
+    def _submit(self, pool: ThreadPoolExecutor, slab: int, data: Any) -> Future[Any]:
+        try:
+            return pool.submit(self.work, slab, data)
+        except RuntimeError as error:  # the pool, or Python, is closing: nobody asks for this slab any more
+            return _failed(error)
 
     def _room_for(self, slab: int) -> bool:
         with self.changed:
             while not self.stopped and slab >= self.yielded + self.ahead:
                 self.changed.wait()
             return not self.stopped
+
+
+def _failed(error: BaseException) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future

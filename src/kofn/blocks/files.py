@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -67,19 +68,21 @@ class FileBlocks:
         """`fn(block, *shared[, each[i]])` for every slab i, in slab order."""
         slabs, workers = slab_count(self.n), self.run.workers
         self.passes += 1
-        few, buffers = slabs < 2 * workers, _Buffers(self.d)
+        few, units = slabs < 2 * workers, reading_units(self.dataset, self.kept)
+        filling = _Filling(_Buffers(self.d), self.n)
 
         def tiles(call: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
             return run_tiles(call, calls, workers)
 
-        def read(unit: Sequence[int]) -> Iterator[Floats]:
-            return self._read(unit, buffers)
+        def read(unit: int) -> Iterator[Floats]:
+            return self._read(*units[unit], filling)
 
         def work(slab: int, x: Floats) -> Any:
             block = Block(slab * SLAB, self._prepare(slab, x), tiles if few else run_serially)
             return fn(block, *shared, *(() if each is None else (each[slab],)))
 
-        for slab, result in enumerate(map_in_order(self._units(), read, work, 1 if few else workers)):
+        touched = [range(start // SLAB, -(-stop // SLAB)) for start, stop in units]
+        for slab, result in enumerate(map_in_order(touched, read, work, 1 if few else workers)):
             yield result
             if self.run.tell:
                 self.run.tell(f"pass {self.passes}", min((slab + 1) * SLAB, self.n), self.n)
@@ -93,31 +96,21 @@ class FileBlocks:
         check_rows(x, 0, self.metric)
         return unit_rows(x) if self.metric == "cosine" else x
 
-    def _units(self) -> list[list[int]]:
-        """Slabs that begin in one group are read by one reader, so that a large group is decoded once."""
-        units: list[list[int]] = []
-        group = -1
-        for slab in range(slab_count(self.n)):
-            begins_in = self.dataset.group_at(self._physical(slab * SLAB))
-            if begins_in != group:
-                units.append([])
-                group = begins_in
-            units[-1].append(slab)
-        return units
-
     def _physical(self, row: int) -> int:
         return row if self.kept is None else int(self.kept[row])
 
-    def _read(self, unit: Sequence[int], buffers: _Buffers) -> Iterator[Floats]:
-        first, last = unit[0] * SLAB, min((unit[-1] + 1) * SLAB, self.n)
-        batches = self.dataset.read(self._physical(first), self._physical(last - 1) + 1, self.embedding.columns)
-        feed = _Feed(batches if self.kept is None else _only(batches, self.kept[first:last]))
-        for slab in unit:
-            start, stop = slab * SLAB, min((slab + 1) * SLAB, self.n)
-            x = buffers.take(stop - start)
-            self._fill(feed.next_rows(stop - start), x, start if self.kept is None else self.kept[start:stop])
+    def _read(self, start: int, stop: int, filling: _Filling) -> Iterator[Floats]:
+        batches = self.dataset.read(self._physical(start), self._physical(stop - 1) + 1, self.embedding.columns)
+        feed = _Feed(batches if self.kept is None else _only(batches, self.kept[start:stop]))
+        while start < stop:
+            slab, until = start // SLAB, min((start // SLAB + 1) * SLAB, stop)
+            x = filling.room(slab)
+            part = x[start - slab * SLAB : until - slab * SLAB]
+            self._fill(feed.next_rows(until - start), part, start if self.kept is None else self.kept[start:until])
+            filling.filled(slab, until - start)
             yield x
-            del x  # so that the buffer is free when nobody else looks at it
+            del x, part  # so that the buffer is free when nobody else looks at it
+            start = until
 
     def _fill(self, batches: Any, x: Floats, rows: int | Rows) -> None:
         at = 0
@@ -133,6 +126,19 @@ class FileBlocks:
         rows = unit_rows(x) if self.metric == "cosine" else x.view()
         rows.flags.writeable = False
         return rows
+
+
+def reading_units(dataset: Dataset, kept: Rows | None) -> list[tuple[int, int]]:
+    """First and end row of what one reader reads: whole groups, each decoded once, a slab's worth of rows or more."""
+    ends = np.array([group.stop for group in dataset.groups])
+    if kept is not None:
+        ends = np.searchsorted(kept, ends)
+    units, start = [], 0
+    for stop in ends.tolist():
+        if stop - start >= SLAB or (stop == ends[-1] and stop > start):
+            units.append((start, stop))
+            start = stop
+    return units
 
 
 class _Buffers:
@@ -157,6 +163,30 @@ class _Buffers:
         x: Floats = np.ndarray((rows, self.d), np.float32, buffer=room)
         weakref.finalize(x, self.free.append, room).atexit = False
         return x
+
+
+class _Filling:
+    """Slabs whose rows are not all there yet: readers of neighbouring groups share one."""
+
+    def __init__(self, buffers: _Buffers, n: int) -> None:
+        self.buffers, self.n = buffers, n
+        self.lock = Lock()
+        self.open: dict[int, tuple[Floats, int]] = {}
+
+    def room(self, slab: int) -> Floats:
+        """The slab's rows, to be filled; the same array for every reader."""
+        with self.lock:
+            if slab not in self.open:
+                rows = min(SLAB, self.n - slab * SLAB)
+                self.open[slab] = self.buffers.take(rows), rows
+            return self.open[slab][0]
+
+    def filled(self, slab: int, rows: int) -> None:
+        """Forget the slab once all its rows are filled in, so that its room comes back when the work is done."""
+        with self.lock:
+            x, left = self.open.pop(slab)
+            if left > rows:
+                self.open[slab] = x, left - rows
 
 
 class _Feed:

@@ -55,7 +55,7 @@ class MemoryBlocks:
             return fn(block, *shared, *(() if each is None else (each[slab],)))
 
         units = [[slab] for slab in range(slabs)]
-        results = map_in_order(units, lambda unit: iter([None] * len(unit)), work, 1 if in_tiles else workers)
+        results = map_in_order(units, lambda _: iter([None]), work, 1 if in_tiles else workers)
         for slab, result in enumerate(results):
             yield result
             if self.run.tell:
