@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.block import Block, Doubles, Floats, Rows
-from kofn.core.distance import CLOSE, Centers, nearest_in_tile, squared_distance
+from kofn.core.distance import CLOSE, WIDE, Centers, nearest_in_tile, squared_distance
 from kofn.core.jit import kernel
 
 Labels = NDArray[np.int32]
@@ -89,7 +89,7 @@ def _measure_groups(
 ) -> None:
     """Measure the groups of rows to which few new centers can matter; strike those rows from `left`."""
     news = between.shape[1]
-    near, reach = np.empty(news, np.int64), np.empty(news)
+    near, reach, sums = np.empty(news, np.int64), np.empty(news), np.empty(WIDE)
     for group in range(len(starts) - 1):
         begin, end = starts[group], starts[group + 1]
         widest = 0.0
@@ -115,7 +115,7 @@ def _measure_groups(
                 center = since + near[j]
                 if center < seen[i]:
                     continue
-                gap = squared_distance(x[i], points[center])
+                gap = squared_distance(x[i], points[center], sums)
                 if gap < gaps[i] or (gap == gaps[i] and (nearest[i] < held or center < nearest[i])):
                     gaps[i] = gap
                     nearest[i] = center
@@ -156,10 +156,11 @@ def _settle(
     x: Floats, rest: Rows, points: Floats, labels: Labels, since: int, held: int, gaps: Doubles, nearest: Labels
 ) -> None:
     """Keep the nearer of the known center and the new one; on a tie the earlier pick, and a pick before a `have` row."""
+    sums = np.empty(WIDE)
     for at in range(len(rest)):
         i = rest[at]
         center = since + labels[at]
-        gap = squared_distance(x[i], points[center])
+        gap = squared_distance(x[i], points[center], sums)
         if gap < gaps[i] or (gap == gaps[i] and nearest[i] < held <= center):
             gaps[i] = gap
             nearest[i] = center

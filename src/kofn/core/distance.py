@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.block import Doubles, Floats
-from kofn.core.jit import kernel
+from kofn.core.jit import kernel, one_form
 from kofn.core.scratch import scratch
 
 CLOSE = 1e-5
@@ -18,6 +18,9 @@ CLOSE = 1e-5
 
 _PRODUCT = 1 << 20  # numbers in a product's result: it stays in the cache between the product and the scan
 LANES, FEW = 64, 16
+
+WIDE = 32
+"""Partial sums of a distance: wide enough for any processor's vectors, and the same order of additions on all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,44 +78,53 @@ def nearest_in_tile(start: int, x: Any, centers: Centers) -> tuple[NDArray[np.in
         x = x.toarray()
     m = len(x)
     labels, squared = np.empty(m, np.int32), np.empty(m, np.float32)
-    size, lanes = centers.piece, np.empty(LANES + FEW, np.float32)
+    size, lanes, sums = centers.piece, np.empty(LANES + FEW, np.float32), np.empty(WIDE)
+    points = one_form(centers.points)
     for at in range(0, m, size):
-        rows = x[at : at + size]
+        rows = one_form(x[at : at + size])
         shifted = np.subtract(rows, centers.shift, out=scratch("shifted", *rows.shape))
         products = np.matmul(shifted, centers.shifted.T, out=scratch("products", len(rows), len(centers.points)))
         lengths = np.einsum("ij,ij->i", shifted, shifted)
         settled = labels[at : at + size], squared[at : at + size]
-        _settle(products, lengths, centers.half_squares, rows, centers.points, lanes, *settled)
+        _settle(products, lengths, centers.half_squares, rows, points, lanes, sums, *settled)
     return labels, squared
 
 
 @kernel
-def squared_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Squared distance of two rows by differences, float64, in an order that does not depend on the processor."""
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+def squared_distance(a: NDArray[Any], b: NDArray[Any], sums: Doubles) -> float:
+    """Squared distance of two rows by differences, float64; `sums` is room for `WIDE` numbers.
+
+    Additions go in an order that does not depend on the processor, nor on which row comes first. The room is lent because
+    a loop over an array is what compilers turn into vector instructions.
+    """
     d = len(a)
-    whole = d - d % 8
-    for j in range(0, whole, 8):
+    whole, fours = d - d % WIDE, d - d % 4
+    s0 = s1 = s2 = s3 = 0.0
+    if whole:
+        for lane in range(WIDE):
+            sums[lane] = 0.0
+        for j in range(0, whole, WIDE):
+            for lane in range(WIDE):
+                t = np.float64(a[j + lane]) - np.float64(b[j + lane])
+                sums[lane] += t * t
+        for lane in range(0, WIDE, 4):
+            s0 += sums[lane]
+            s1 += sums[lane + 1]
+            s2 += sums[lane + 2]
+            s3 += sums[lane + 3]
+    for j in range(whole, fours, 4):
         t0 = np.float64(a[j]) - np.float64(b[j])
         t1 = np.float64(a[j + 1]) - np.float64(b[j + 1])
         t2 = np.float64(a[j + 2]) - np.float64(b[j + 2])
         t3 = np.float64(a[j + 3]) - np.float64(b[j + 3])
-        t4 = np.float64(a[j + 4]) - np.float64(b[j + 4])
-        t5 = np.float64(a[j + 5]) - np.float64(b[j + 5])
-        t6 = np.float64(a[j + 6]) - np.float64(b[j + 6])
-        t7 = np.float64(a[j + 7]) - np.float64(b[j + 7])
         s0 += t0 * t0
         s1 += t1 * t1
         s2 += t2 * t2
         s3 += t3 * t3
-        s4 += t4 * t4
-        s5 += t5 * t5
-        s6 += t6 * t6
-        s7 += t7 * t7
-    for j in range(whole, d):
+    for j in range(fours, d):
         t = np.float64(a[j]) - np.float64(b[j])
         s0 += t * t
-    return ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7))
+    return (s0 + s2) + (s1 + s3)
 
 
 @kernel
@@ -148,6 +160,7 @@ def _settle(
     rows: Floats,
     points: Floats,
     lanes: Floats,
+    sums: Doubles,
     labels: NDArray[np.int32],
     squared: Floats,
 ) -> None:
@@ -165,7 +178,7 @@ def _settle(
             if lanes[LANES + lane] <= limit:
                 for j in range(lane, k, FEW):
                     if half_squares[j] - products[i, j] <= limit:
-                        exact = squared_distance(rows[i], points[j])
+                        exact = squared_distance(rows[i], points[j], sums)
                         if exact < least or (exact == least and j < found):
                             least = exact
                             found = j
@@ -176,11 +189,12 @@ def _settle(
 def distances_to_point(x: Floats, point: Floats) -> Doubles:
     """Squared distance of every row to one point by differences, float64 (m,)."""
     out = np.empty(len(x), np.float64)
-    _to_point(x, point, out)
+    _to_point(one_form(x), one_form(point), out)
     return out
 
 
 @kernel
 def _to_point(x: Floats, point: Floats, out: Doubles) -> None:
+    sums = np.empty(WIDE)
     for i in range(len(x)):
-        out[i] = squared_distance(x[i], point)
+        out[i] = squared_distance(x[i], point, sums)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.block import Block, Blocks, Doubles, Floats, Rows, by_slab
-from kofn.core.distance import CLOSE, Centers
+from kofn.core.distance import CLOSE, WIDE, Centers, squared_distance
 from kofn.core.jit import kernel
-from kofn.core.nearer import WIDE, any_above, largest, nearer_in_block, row_limit, wide_squared_distance
+from kofn.core.nearer import any_above, largest, nearer_in_block, row_limit
 from kofn.errors import DataError
 
 GROUP = 64
@@ -269,7 +269,7 @@ def _reach(
             passed[i] = False
             continue
         for j in range(k):
-            if p[j] - half[j] > maybe and wide_squared_distance(x[i], points[j], sums) < limits[i]:
+            if p[j] - half[j] > maybe and squared_distance(x[i], points[j], sums) < limits[i]:
                 passed[i] = False
                 break
 
@@ -285,7 +285,7 @@ def _thin(products: Floats, half: Floats, x: Floats, limits: Doubles, chosen: ND
                 squared = 2.0 * (np.float64(half[i]) + np.float64(half[j]) - np.float64(products[i, j]))
                 slack = 2.0 * CLOSE * (np.float64(half[i]) + np.float64(half[j]))
                 if squared < limits[i] + slack and (
-                    squared < limits[i] - slack or wide_squared_distance(x[i], x[j], sums) < limits[i]
+                    squared < limits[i] - slack or squared_distance(x[i], x[j], sums) < limits[i]
                 ):
                     far = False
                     break

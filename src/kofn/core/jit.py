@@ -6,8 +6,16 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from numpy.typing import NDArray
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def one_form(x: NDArray[Any]) -> NDArray[Any]:
+    """A read-only view: a kernel is compiled for arrays that may be written and once more for those that may not."""
+    view = x.view()
+    view.flags.writeable = False
+    return view
 
 
 def kernel(fn: F) -> F:

@@ -9,12 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.block import Block, Doubles, Floats, Rows
-from kofn.core.distance import CLOSE, Centers, nearest_in_tile
+from kofn.core.distance import CLOSE, WIDE, Centers, nearest_in_tile, squared_distance
 from kofn.core.jit import kernel
 from kofn.core.scratch import scratch
-
-WIDE = 32
-"""Partial sums of a distance: wide enough for any processor's vectors, and the same order of additions on all."""
 
 FEW = 2
 """Up to so many centers, differences cost less than a product and its check."""
@@ -83,35 +80,10 @@ def _products(rows: Floats, centers: Centers) -> tuple[Floats, Floats]:
 
 
 @kernel
-def wide_squared_distance(a: Floats, b: Floats, sums: Doubles) -> float:
-    """Squared distance of two rows by differences, float64; `sums` is room for `WIDE` numbers.
-
-    Additions go in an order that does not depend on the processor. The room is lent because a loop over an array is what
-    compilers turn into vector instructions.
-    """
-    d = len(a)
-    whole = d - d % WIDE
-    for lane in range(WIDE):
-        sums[lane] = 0.0
-    for j in range(0, whole, WIDE):
-        for lane in range(WIDE):
-            t = np.float64(a[j + lane]) - np.float64(b[j + lane])
-            sums[lane] += t * t
-    for j in range(whole, d):
-        t = np.float64(a[j]) - np.float64(b[j])
-        sums[j - whole] += t * t
-    for lane in range(16):
-        sums[lane] += sums[lane + 16]
-    for lane in range(8):
-        sums[lane] += sums[lane + 8]
-    return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]))
-
-
-@kernel
 def _fold_few(x: Floats, points: Floats, nearer: Floats, sums: Doubles) -> None:
     for i in range(len(x)):
         for j in range(len(points)):
-            squared = np.float32(wide_squared_distance(x[i], points[j], sums))
+            squared = np.float32(squared_distance(x[i], points[j], sums))
             if squared < nearer[i]:
                 nearer[i] = squared
 
@@ -177,7 +149,7 @@ def _improvements(
                 continue
             for j in range(8 * word, min(usable, 8 * word + 8)):
                 if near[j]:
-                    found = np.float32(wide_squared_distance(x[i], points[j], sums))
+                    found = np.float32(squared_distance(x[i], points[j], sums))
                     if found < bound[i]:
                         while count == len(which) and usable > 0:
                             usable //= 2

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.block import Doubles, Floats, Rows, TileRunner, run_serially
+from kofn.core.distance import WIDE, squared_distance
 from kofn.core.jit import kernel
 from kofn.core.scratch import scratch
 
@@ -393,25 +394,6 @@ def pair_distances(x: Floats, first: Ids, y: Floats, second: Ids, out: Doubles) 
 
     The order of additions is fixed, and the same both ways round.
     """
-    d = x.shape[1]
-    whole = d - d % 32
-    lanes = np.zeros(32)
+    sums = np.empty(WIDE)
     for t in range(len(first)):
-        i, j = first[t], second[t]
-        s0 = s1 = s2 = s3 = 0.0
-        if whole:
-            for lane in range(32):
-                lanes[lane] = 0.0
-            for at in range(0, whole, 32):
-                for lane in range(32):
-                    u = np.float64(x[i, at + lane]) - np.float64(y[j, at + lane])
-                    lanes[lane] += u * u
-            for lane in range(0, 32, 4):
-                s0 += lanes[lane]
-                s1 += lanes[lane + 1]
-                s2 += lanes[lane + 2]
-                s3 += lanes[lane + 3]
-        for at in range(whole, d):
-            u = np.float64(x[i, at]) - np.float64(y[j, at])
-            s0 += u * u
-        out[t] = np.sqrt((s0 + s2) + (s1 + s3))
+        out[t] = np.sqrt(squared_distance(x[first[t]], y[second[t]], sums))

@@ -16,6 +16,7 @@ from kofn.core.block import Block, Doubles, Floats, Rows, TileRunner, run_serial
 from kofn.core.certificates import greedy_ceiling
 from kofn.core.designs import smallest
 from kofn.core.greedy import Coverage, Far, lazy_greedy, upper_bound
+from kofn.core.jit import one_form
 from kofn.core.knn import nearest, within_own_radius
 from kofn.core.neighbors import Points, local_radii, pair_distances, sweep
 from kofn.items import Items
@@ -212,7 +213,7 @@ def _gather(items: Items, metric: str) -> Floats:
     rows = np.empty((items.n, items.d), np.float32)
     for start, x in items.blocks(metric).map(_copy):
         rows[start : start + len(x)] = x
-    return rows
+    return one_form(rows)
 
 
 def _copy(block: Block) -> tuple[int, Floats]:

@@ -10,7 +10,7 @@ import numpy as np
 from kofn.core.block import SLAB, Block, Doubles, Floats, Rows, by_slab
 from kofn.core.catchup import Labels, catch_up_block
 from kofn.core.certificates import cover_and_packing
-from kofn.core.distance import squared_distance
+from kofn.core.distance import WIDE, squared_distance
 from kofn.core.jit import kernel
 from kofn.core.reduce import tree_sum
 from kofn.items import Items
@@ -252,7 +252,7 @@ def _advance(
 
     Active rows that fall to the limit are dropped: what is known of them is written back.
     """
-    m = len(active)
+    m, sums = len(active), np.empty(WIDE)
     while count < len(rows):
         best = _pick(active, gaps, weights, m, spare)
         if best < 0:
@@ -262,7 +262,7 @@ def _advance(
             points[count, j] = x[best, j]
         i = 0
         while i < m:
-            gap = squared_distance(x[i], points[count])
+            gap = squared_distance(x[i], points[count], sums)
             if gap < gaps[i] or (gap == gaps[i] and nearest[i] < held):
                 gaps[i] = gap
                 nearest[i] = count
@@ -370,5 +370,6 @@ def _gap_tile(start: int, x: Floats, point: Doubles) -> Doubles:
 
 @kernel
 def _gaps_to(x: Floats, point: Doubles, gaps: Doubles) -> None:
+    sums = np.empty(WIDE)
     for i in range(len(x)):
-        gaps[i] = squared_distance(x[i], point)
+        gaps[i] = squared_distance(x[i], point, sums)
