@@ -184,9 +184,9 @@ def test_two_columns_that_could_be_the_embedding(refused):
 
 
 def test_no_column_that_could_be_the_embedding(refused):
-    write("none.parquet", embedding=None)
+    write("none.parquet", embedding=None, score=None, group=None)
     refused(select("none.parquet", "--method kmeans"), "kmeans needs embeddings", "--embedding 'pca_*'", "uniform")
-    write("words.parquet", embedding=pa.array([["a", "b"]] * N))
+    write("words.parquet", embedding=pa.array([["a", "b"]] * N), score=None, group=None)
     refused(select("words.parquet", "--method kmeans"), "needs embeddings", "words.parquet")
     refused(select("words.parquet", "--method kmeans --embedding embedding"), "lists of string", "lists of numbers")
 
@@ -528,3 +528,69 @@ def test_ctrl_c_ends_the_run_and_leaves_nothing(folder, moment):
     assert err.splitlines()[-1] == "stopped; nothing was written"
     assert "Traceback" not in err
     assert listing(folder) == before
+
+
+# features, CSV and JSONL
+
+
+def write_table_without_vectors():
+    write(
+        "plain.parquet",
+        embedding=None,
+        x=pa.array(vectors()[:, 0]),
+        comment=pa.array([f"all of {row} words" for row in range(N)]),
+    )
+
+
+def test_features_that_are_no_columns_or_of_no_use(refused):
+    write_table_without_vectors()
+    refused(select("plain.parquet", "--features x,scor"), "features='scor' is not a column", "did you mean score")
+    refused(
+        select("plain.parquet", "--features x,comment"), "column 'comment' cannot be used (free text)", "leave it out"
+    )
+    refused(select("plain.parquet", "--features id"), "column 'id' cannot be used (unique)")
+    refused(select("plain.parquet", "--features x,group --label group"), "'group' cannot be used (the label)")
+    refused(select("plain.parquet", "--features x,x"), "features name 'x' twice")
+    refused(select("plain.parquet", "--features x,"), "features='' is not a column")
+    refused(select("ok.parquet", "--features embedding"), "'embedding' cannot be used (a list)")
+
+
+def test_features_beside_an_embedding_or_without_a_table(refused):
+    np.save("x.npy", vectors())
+    refused(select("ok.parquet", "--features score --embedding embedding"), "features and embedding", "leave one out")
+    refused(
+        select("x.npy", "--features auto"), "no column of x.npy can be used: embedding (a list)", "--method uniform"
+    )
+
+
+def test_tables_of_which_no_column_can_be_a_feature(refused):
+    write("words.parquet", embedding=None, score=None, group=None)
+    refused(
+        select("words.parquet", "--features auto"), "no column of words.parquet can be used: id (unique)", "uniform"
+    )
+    refused(select("words.parquet", "--method kmeans"), "needs embeddings", "or can be a feature: id (unique)")
+
+
+def test_features_that_hold_infinity(refused):
+    write("inf.parquet", embedding=None, x=pa.array([1.0, float("inf")] * (N // 2)))
+    refused(select("inf.parquet", "--method kmeans"), "30 of 60 rows", "infinity", "row 1", "--invalid drop")
+
+
+def test_csv_and_jsonl_that_do_not_hold_together(refused):
+    Path("ragged.csv").write_text("a,b\n" + "1,2\n" * 50 + "1,2,3\n")
+    refused(select("ragged.csv"), "ragged.csv: line 52 has not the 2 fields of the header but 3", "mend it")
+    Path("latin.csv").write_bytes(b"name,b\n" + "Zürich,2\n".encode("latin-1"))
+    refused(select("latin.csv"), "latin.csv is not UTF-8", "save it as UTF-8")
+    Path("broken.jsonl").write_text('{"a": 1}\n' * 9 + '{"a": \n')
+    refused(select("broken.jsonl"), "broken.jsonl: line 10 cannot be read", "one JSON object")
+    Path("list.jsonl").write_text("[1, 2]\n")
+    refused(select("list.jsonl"), "list.jsonl: line 1 cannot be read", "one JSON object")
+    Path("bare.csv").write_text("a,b\n")
+    refused(select("bare.csv"), "bare.csv has no rows")
+    Path("empty.csv").touch()
+    refused(select("empty.csv"), "empty.csv is empty (0 bytes)")
+
+
+def test_an_output_in_text_cannot_be_verified(refused):
+    assert main(select("ok.parquet", out="picks.csv").split()) == 0
+    refused("verify picks.csv ok.parquet", "'picks.csv' carries no provenance", ".parquet")

@@ -16,7 +16,7 @@ from kofn import cli
 from kofn.cli import main
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("select", "plan", "inspect", "methods", "verify", "demo")
+COMMANDS = ("select", "compare", "estimate", "plan", "inspect", "methods", "verify", "demo")
 
 
 @pytest.fixture
@@ -79,7 +79,8 @@ def test_plan_takes_the_options_of_select_but_those_that_only_write(capsys):
     def options(command):
         return set(re.findall(r"\n  (--?[\w-]+)", help_of(command, capsys)))
 
-    assert options("select") - options("plan") == {"--out", "--order", "--force", "--report"}
+    writing, texts = {"--out", "--order", "--force", "--report"}, {"--text", "--model", "--cache"}
+    assert options("select") - options("plan") == writing | texts  # the vectors of texts must be made before they are planned on
     assert options("plan") <= options("select")
 
 
@@ -258,3 +259,47 @@ def test_every_key_of_json_is_documented(capsys, data, section, arguments):
     free = {key for key in documented if key.endswith(".*")} | {"parameters.", "columns."}
     missing = {key for key in keys_of(json.loads(out)) if key not in documented and not key.startswith(tuple(free))}
     assert not missing
+
+
+# tables and text
+
+
+def test_a_csv_file_becomes_features_and_one_line_says_of_what(capsys, data):
+    rng = np.random.default_rng(0)
+    lines = [f"n{at},{rng.normal():.3f},{'ab'[at % 2]},{at % 3}" for at in range(90)]
+    Path("x.csv").write_text("\n".join(["id,x,kind,label", *lines]) + "\n")
+    code, out, err = run(capsys, "select x.csv -k 9 --label label --out picks.csv")
+    assert code == 0
+    assert "note: features: 1 number, 1 category (2 columns); left out: id (unique), label (the label)" in err
+    assert "by facility" in out
+    picked = Path("picks.csv").read_text().splitlines()
+    assert len(picked) == 10
+    assert picked[0].replace('"', "").startswith("id,x,kind,label,kofn_index,kofn_rank,kofn_weight")
+    row = int(picked[1].split(",")[4])
+    assert picked[1].replace('"', "").startswith(lines[row].rsplit(",", 3)[0])
+    code, out, err = run(capsys, "select x.csv -k 81 --method uniform --have picks.csv --out rest.parquet")
+    assert code == 0, err
+    rest = pq.read_table("rest.parquet")["kofn_index"].to_pylist()
+    assert not {int(line.split(",")[4]) for line in picked[1:]} & set(rest)
+
+
+def test_plan_and_inspect_know_of_features(capsys, data):
+    pq.write_table(data.select(["text", "score"]), "plain.parquet")
+    code, out, _ = run(capsys, "plan plain.parquet -k 9 --features score")
+    assert code == 0
+    assert "features: 1 number" in out
+    code, out, _ = run(capsys, "inspect plain.parquet --json")
+    seen = json.loads(out)
+    assert seen["features"] == ["score"]
+    assert seen["suggestion"]["method"] == "facility"
+    assert any(note.startswith("features: 1 number; left out: text (unique)") for note in seen["notes"])
+
+
+def test_every_key_of_a_recipe_is_documented(capsys, data):
+    pq.write_table(data.select(["score"]).append_column("kind", pa.array(["a", "b", None] * 100)), "plain.parquet")
+    code, out, err = run(capsys, "select plain.parquet -k 9 --out o.parquet --json")
+    assert code == 0, err
+    page = (ROOT / "docs" / "cli.md").read_text()
+    recipe = keys_of(json.loads(out)["data"]["features"], "data.features.")
+    assert recipe
+    assert not {key for key in recipe if f"`{key}`" not in page}

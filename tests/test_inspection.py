@@ -161,7 +161,8 @@ def test_columns_that_could_be_a_vector_are_pointed_out(tmp_path):
     }
     pq.write_table(pa.table(columns), tmp_path / "x.parquet")
     path = str(tmp_path / "x.parquet")
-    notes = inspect_data(path).notes
+    *notes, features = inspect_data(path).notes
+    assert features.startswith("features: 3 numbers; left out: raw (binary), x1 (constant), x2 (constant)")
     assert ["--embedding 'pca_*'" in note or "--embedding raw --dtype float32" in note for note in notes] == [True] * 2
     assert (inspect_data(path, embedding="pca_*").d, inspect_data(path, embedding="pca_*").embedding) == (3, "pca_*")
     assert inspect_data(path, dtype="float32").d == 4

@@ -191,3 +191,29 @@ def test_rows_with_nan_can_be_left_out():
 
 def test_a_method_that_reads_no_vectors_does_not_mind_nan():
     assert len(kofn.select(np.full((10, 2), np.nan), 3, method="uniform")) == 3
+
+
+def test_items_may_be_made_of_features_and_are_verified_as_such():
+    frame = pd.DataFrame({"x": X[:, 0], "kind": ["a", "b", "c"] * 20, "label": [0, 1] * 30})
+    items = kofn.open(frame, features="auto", label="label")
+    selection = kofn.select(items, 7, method="kmeans", seed=3)
+    by_table = kofn.select(frame, 7, method="kmeans", seed=3, label="label")
+    np.testing.assert_array_equal(selection.indices, by_table.indices)
+    assert kofn.verify(selection, items, rerun=True)
+    assert kofn.verify(selection, frame, rerun=True)
+    with pytest.raises(KofnError, match="features were given beside ready Items"):
+        kofn.select(items, 7, features="auto")
+
+
+@pytest.mark.parametrize(
+    ("data", "features", "message"),
+    [
+        (X, "auto", "the data is an array"),
+        (pd.DataFrame({"x": SCORE}), [], "names no columns"),
+        (pd.DataFrame({"x": SCORE}), [1], "names no columns"),
+        (pd.DataFrame({"x": SCORE}), ["y"], "features='y' is not a column"),
+    ],
+)
+def test_features_that_cannot_be_are_said(data, features, message):
+    with pytest.raises(KofnError, match=message):
+        kofn.select(data, 2, features=features)

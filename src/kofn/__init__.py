@@ -6,6 +6,8 @@ from kofn.version import __version__
 
 if TYPE_CHECKING:
     from kofn.catalog import methods
+    from kofn.comparison import Comparison, compare
+    from kofn.conclusion import load
     from kofn.errors import KofnError
     from kofn.front import select
     from kofn.intake import open_items as open
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from kofn.verification import verify
 
 __all__ = [
+    "Comparison",
     "Items",
     "KofnError",
     "Method",
@@ -27,6 +30,8 @@ __all__ = [
     "Selection",
     "Verification",
     "__version__",
+    "compare",
+    "load",
     "methods",
     "open",
     "param",
@@ -37,11 +42,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Comparison": "kofn.comparison:Comparison",
+    "compare": "kofn.comparison:compare",
     "Items": "kofn.items:Items",
     "KofnError": "kofn.errors:KofnError",
     "Method": "kofn.method:Method",
     "Rng": "kofn.rng:Rng",
     "Selection": "kofn.selection:Selection",
+    "load": "kofn.conclusion:load",
     "methods": "kofn.catalog:methods",
     "open": "kofn.intake:open_items",
     "param": "kofn.method:param",

@@ -18,7 +18,7 @@ app = typer.Typer(
 
 Example: kofn select data.parquet -k 1000 --out subset.parquet
 
-DATA is a Parquet, Arrow IPC or .npy file, a folder, a glob in quotes, or a URI (s3://, gs://, ...).""",
+DATA is a Parquet, Arrow IPC, .npy, CSV or JSONL file, a folder, a glob in quotes, or a URI (s3://, gs://, ...).""",
 )
 
 
@@ -32,7 +32,9 @@ def _whole(text: str) -> int:
 DATA = Annotated[
     str,
     typer.Argument(
-        metavar="DATA", help="Parquet, Arrow or .npy: file, folder, glob in quotes, or URI.", show_default=False
+        metavar="DATA",
+        help="Parquet, Arrow, .npy, CSV, JSONL: file, folder, glob in quotes, or URI.",
+        show_default=False,
     ),
 ]
 K = Annotated[
@@ -45,6 +47,22 @@ SET = Annotated[
 EMBEDDING = Annotated[
     str | None,
     typer.Option(metavar="COL", help="Embedding column, or glob of numeric ones ('pca_*'); found by itself."),
+]
+FEATURES = Annotated[
+    str | None,
+    typer.Option(metavar="auto|COL,COL", help="Plain columns as vectors; auto by itself without an embedding."),
+]
+TEXT = Annotated[
+    str | None,
+    typer.Option(metavar="COL", help="Column of texts to make vectors of (pip install 'kofn[text]')."),
+]
+MODEL = Annotated[
+    str | None,
+    typer.Option(metavar="PATH|NAME", help="sentence-transformers model for --text; default all-MiniLM-L6-v2."),
+]
+CACHE = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="Where the vectors of --text are kept; kofn-texts beside the output."),
 ]
 DTYPE = Annotated[
     str | None, typer.Option(metavar="TYPE", help="Numbers in a fixed-size binary embedding: float16, float32, ...")
@@ -101,6 +119,10 @@ def select(
     method: METHOD = "auto",
     settings: SET = None,
     embedding: EMBEDDING = None,
+    features: FEATURES = None,
+    text: TEXT = None,
+    model: MODEL = None,
+    cache: CACHE = None,
     dtype: DTYPE = None,
     score: SCORE = None,
     group: GROUP = None,
@@ -130,9 +152,90 @@ def select(
 
     run_select(
         data, k, out=out, method=method, settings=settings or [], order=order, page=report, as_json=as_json, force=force,
-        embedding=embedding, dtype=dtype, score=score, group=group, label=label, id=id, have=have, metric=metric,
-        seed=seed, memory=memory, threads=threads, invalid=invalid,
+        embedding=embedding, features=features, text=text, model=model, cache=cache, dtype=dtype, score=score, group=group,
+        label=label, id=id, have=have, metric=metric, seed=seed, memory=memory, threads=threads, invalid=invalid,
     )  # fmt: skip
+
+
+@app.command()
+def compare(
+    data: DATA,
+    k: Annotated[
+        str,
+        typer.Option("-k", metavar="K,K,...", help="How many rows: 100,300,1000 or shares: 1%,5%.", show_default=False),
+    ],
+    methods: Annotated[
+        str | None, typer.Option(metavar="A,B|all", help="Names of methods, or all; a few that suit by default.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(metavar="N", parser=_whole, help="Runs of every method that draws.")] = 5,
+    embedding: EMBEDDING = None,
+    features: FEATURES = None,
+    dtype: DTYPE = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="COL", help="Label column: adds label metrics and probes on rows set aside.")
+    ] = None,
+    score: SCORE = None,
+    metric: METRIC = None,
+    memory: MEMORY = "2GiB",
+    threads: THREADS = None,
+    invalid: INVALID = "error",
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write every run: .parquet, .arrow, .csv, .jsonl.")
+    ] = None,
+    report: Annotated[str | None, typer.Option(metavar="FILE", help="Also write a page: .html.")] = None,
+    as_json: JSON = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the outputs.")] = False,
+    debug: DEBUG = False,
+) -> None:
+    """Compare methods on your data, beside random rows and all rows.
+
+    Ends with how many rows each of them needs.
+
+    Example: kofn compare embeddings.parquet -k 100,300,1000 --label class
+    """
+    from kofn.commands_compare import run_compare
+
+    run_compare(
+        data, k, methods=methods, seeds=seeds, out=out, page=report, as_json=as_json, force=force, embedding=embedding,
+        features=features, dtype=dtype, label=label, score=score, metric=metric, memory=memory, threads=threads,
+        invalid=invalid,
+    )  # fmt: skip
+
+
+@app.command()
+def estimate(
+    subset: Annotated[
+        str,
+        typer.Argument(metavar="SUBSET", help="What kofn select wrote: .parquet or .arrow.", show_default=False),
+    ],
+    value: Annotated[
+        str,
+        typer.Option(metavar="COL", help="What you measured on the picks: numbers, true/false.", show_default=False),
+    ],
+    by: Annotated[str | None, typer.Option(metavar="COL", help="Also an estimate for each group.")] = None,
+    over: Annotated[str | None, typer.Option(metavar="COL", help="Ratio of the total to this column's total.")] = None,
+    of: Annotated[str | None, typer.Option(metavar="WHAT", help="mean, total or share; by the column's kind.")] = None,
+    values: Annotated[
+        str | None, typer.Option(metavar="FILE", help="File with kofn_index and the columns, measured on a copy.")
+    ] = None,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Use the known number of rows: closer, not quite unbiased.")
+    ] = False,
+    level: Annotated[float, typer.Option(metavar="P", help="Confidence of the interval.")] = 0.95,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Conclude a number about all rows from the picks.
+
+    With its interval; for picks of uniform and sensitivity, whose chances are known.
+
+    Example: kofn estimate subset.parquet --value correct --by language
+    """
+    from kofn.commands_estimate import run_estimate
+
+    run_estimate(
+        subset, value, by=by, over=over, of=of, values=values, calibrated=calibrated, level=level, as_json=as_json
+    )
 
 
 @app.command()
@@ -142,6 +245,7 @@ def plan(
     method: METHOD = "auto",
     settings: SET = None,
     embedding: EMBEDDING = None,
+    features: FEATURES = None,
     dtype: DTYPE = None,
     score: SCORE = None,
     group: GROUP = None,
@@ -165,9 +269,9 @@ def plan(
     from kofn.commands_plan import run_plan
 
     run_plan(
-        data, k, method=method, settings=settings or [], as_json=as_json, embedding=embedding, dtype=dtype, score=score,
-        group=group, label=label, id=id, have=have, metric=metric, seed=seed, memory=memory, threads=threads,
-        invalid=invalid,
+        data, k, method=method, settings=settings or [], as_json=as_json, embedding=embedding, features=features,
+        dtype=dtype, score=score, group=group, label=label, id=id, have=have, metric=metric, seed=seed, memory=memory,
+        threads=threads, invalid=invalid,
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ def run_select(
 ) -> None:
     """`kofn select`: choose, write, say what was done; with `page`, also show it."""
     from kofn.blocks.write import check_output, write_table
+    from kofn.encoding import FOLDER
     from kofn.front import select
     from kofn.progress import Progress
 
@@ -37,6 +38,8 @@ def run_select(
         _keep_data(out, data)
     if page is not None:
         check_output(page, force=force, endings=(".html",))
+    if given.get("text") is not None and given.get("cache") is None:
+        given["cache"] = os.path.join(os.path.dirname(os.path.expanduser(out)), FOLDER)
     began = time.perf_counter()
     with Progress() as progress:
         params = parse_settings(settings, method)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kofn.blocks.features import SAMPLE
 from kofn.blocks.files import reading_units
 from kofn.blocks.footers import Footers, Sizes
 from kofn.blocks.formats import BUFFER
@@ -60,6 +61,8 @@ def bytes_read(request: Request, part: int | None) -> dict[str, int]:
     from_files = source.embedding is not None and source.array is None
     each = bytes_of_pass(footers, source.embedding.columns, request.kept) if from_files else 0
     columns = sum(int(footers.stored([name]).sum()) * times for name, times in _columns_read(request).items())
+    if looked := getattr(source.embedding, "looked", ()):  # once, together, to fit the features
+        columns += int(footers.stored(looked).sum())
     groups = np.sort(footers.stored(source.dataset.schema.names).sum(axis=1))
     return _totals(each, passes, columns + _size_of_have(request), footers.overhead, int(groups[-request.k :].sum()))
 
@@ -136,7 +139,11 @@ def memory_held(request: Request, part: int | None, process: int) -> dict[str, i
         held["files"] = workers * readers + footers.mapped
         if columns:  # rows that are gathered by number, before or after a pass, lie in Arrow twice on their way
             gathered = min(n, need // (4 * d))
-            held["rows"] = max(held["rows"], 2 * _itemsize(source.embedding.dtype) * d * gathered)
+            row = _itemsize(source.embedding.dtype) * d
+            if source.has_features:
+                row = max(row, footers.row_bytes(columns))
+            held["rows"] = max(held["rows"], 2 * row * gathered)
+        held["columns"] += 2 * min(source.n, SAMPLE) * footers.row_bytes(getattr(source.embedding, "looked", ()))
         held["picks"] = 4 * k * footers.row_bytes(source.dataset.schema.names)
     return {**held, "total": int(SLACK * sum(held.values()))}
 

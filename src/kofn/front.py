@@ -15,7 +15,7 @@ from kofn.core.blas import blas_kernel, one_blas_thread
 from kofn.errors import BudgetError, DataError, InvalidRows
 from kofn.intake import bad_rows_of
 from kofn.method import Method, parameters
-from kofn.request import COLUMNS, Request, check_options, place, prepare, ways_out
+from kofn.request import COLUMNS, Request, check_options, place, prepare, texts_of, ways_out
 from kofn.rng import Rng
 from kofn.selection import Selection
 from kofn.tworound import TwoRound
@@ -30,6 +30,10 @@ def select(
     *,
     method: str | Method = "auto",
     embedding: Any = None,
+    features: Any = None,
+    text: str | None = None,
+    model: str | None = None,
+    cache: str | None = None,
     label: Any = None,
     score: Any = None,
     group: Any = None,
@@ -52,14 +56,26 @@ def select(
     ----------
     data : array (n, d), table, or path
         NumPy, SciPy sparse or DLPack array; pandas, polars, Arrow or Hugging Face table; a file, folder, glob or URI of
-        Parquet, Arrow IPC or .npy files; or `Items`.
+        Parquet, Arrow IPC, .npy, CSV or JSONL files; or `Items`.
     k : int, float in (0, 1), or str
         1000, 0.01 or "1%".
     method : str or Method
-        A name (`kofn.methods()`), an instance, or "auto": by shapes only, `uniform` without embeddings, `facility` up to
-        50,000 rows, `kmeans` while n k <= 2e10, else `sensitivity`.
+        A name (`kofn.methods()`), an instance, or "auto": by shapes only, `uniform` without embeddings or features,
+        `facility` up to 50,000 rows, `kmeans` while n k <= 2e10, else `sensitivity`.
     embedding : str or array, optional
         Column, or glob of numeric columns ("pca_*"); found by itself where only one can be meant.
+    features : "auto" or list of str, optional
+        Plain columns that become the vectors: numbers, truth values and dates standardised, categories one-hot over the
+        square root of their number of columns, nulls shown by a column of their own. "auto" leaves out identifiers,
+        constants, free text and columns in another role; a table without an embedding gets it by itself where the method
+        needs vectors, but "auto" beside a score still means `uniform`. What was used is in `provenance["notes"]`.
+    text : str, optional
+        A column of texts whose vectors are the rows: made by a sentence-transformers model, kept in parts in `cache`, and
+        taken from there the next time. Needs `pip install 'kofn[text]'`.
+    model : str, optional
+        The model for `text`: a folder, or a name on the Hugging Face hub; default "sentence-transformers/all-MiniLM-L6-v2".
+    cache : str, optional
+        Folder for the vectors of `text`; default "kofn-texts".
     label, score, group, weight, id : str or array (n,), optional
         Columns. Higher score means more wanted. `label` is only reported on; `id` names the picks.
     have : str, path, Selection or array, optional
@@ -100,8 +116,9 @@ def select(
     check_options(engine, threads, invalid)
     columns = {"label": label, "score": score, "group": group, "weight": weight}
     request = prepare(
-        data, k, method=method, embedding=embedding, columns=columns, id=id, have=have, metric=metric, invalid=invalid,
-        memory=memory, dtype=dtype, run=Run(threads, progress), params=params,
+        data, k, method=method, embedding=embedding, features=features, columns=columns, id=id, have=have, metric=metric,
+        invalid=invalid, memory=memory, dtype=dtype, run=Run(threads, progress), params=params,
+        texts=texts_of(text, model, cache),
     )  # fmt: skip
     return carry_out(request, Rng(seed))
 

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from kofn.blocks import FileBlocks, Run
 from kofn.blocks.dataset import Dataset
 from kofn.blocks.embedding import Embedding
+from kofn.blocks.features import Features
 from kofn.blocks.footers import Footers
 from kofn.core.block import Block, Floats
 from kofn.core.jit import kernel
 from kofn.errors import KofnError, UsageError
+from kofn.featuring import settle_features
 from kofn.footprint import memory_held, process_peak
 from kofn.front import MEMORY
 from kofn.intake import read_source, settle_embedding
@@ -106,6 +108,8 @@ class Inspection:
     suggestion : dict
         What "auto" would do for 1 % of the rows: `k`, `method`, `run`, `memory` (bytes at most), `command`; or `why` not.
     notes : list of str
+    features : list of str
+        Plain columns that become the vectors where there is no embedding.
     """
 
     data: str
@@ -120,6 +124,7 @@ class Inspection:
     health: Health | None
     suggestion: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+    features: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; the schema is in docs/cli.md."""
@@ -164,7 +169,7 @@ def inspect_data(
     dataset = source.dataset
     if dataset is None:
         raise UsageError("an array has no columns to look at; give a file, a folder, or a table")
-    notes = []
+    notes: list[str] = []
     try:
         settle_embedding(source, needed=True)
     except UsageError as error:  # several could be it: say so, and tell the rest
@@ -173,6 +178,9 @@ def inspect_data(
     found = source.embedding
     if found is None and not notes:
         notes += _hints(dataset)
+        settle_features(source, {})
+        found, made = None, source.embedding or source.passed_over
+        notes.append(made.sentence() + _label_hint(made))
     process = process_peak()  # before the pass, whose memory is its own
     health = None if found is None else _examine(FileBlocks(dataset, found, run=run, check=False))
     groups = [group.rows for group in dataset.groups]
@@ -189,8 +197,14 @@ def inspect_data(
         health=health,
         suggestion={},
         notes=notes,
+        features=list(source.embedding.columns) if source.has_features else [],
     )
     return replace(seen, suggestion=_suggestion(seen, data, dtype, run, process))
+
+
+def _label_hint(made: Features) -> str:
+    """What only the user knows: which of the columns is the label."""
+    return "; a label, score or group among them stays out when it is named: --label COL" if made.parts else ""
 
 
 def _hints(dataset: Dataset) -> list[str]:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from kofn.blocks import FileBlocks, Run
 from kofn.core.block import SLAB, Rows
+from kofn.encoding import Texts
 from kofn.errors import DataError, UsageError
+from kofn.featuring import settle_features, wish
 from kofn.items import Items
 
 Array = NDArray[Any]
@@ -30,8 +32,18 @@ class Source:
         Rows in memory.
     dataset : Dataset or None
         A table, in files or in memory.
-    embedding : Embedding or None
-        The columns of `dataset` that hold the vectors.
+    embedding : Embedding or Features or None
+        The columns of `dataset` that hold the vectors, or become them.
+    features : tuple of str, "auto" or None
+        Columns that were asked for as features.
+    roles : dict
+        What columns are used as besides, by name.
+    passed_over : Features or None
+        What was found when features were looked for and none was of use.
+    texts : Texts or None
+        Where the vectors are those of a column of texts: which, by what model, and where they are kept.
+    vectors : Dataset or None
+        Where `embedding` lies, if not in `dataset`.
     """
 
     n: int
@@ -39,6 +51,11 @@ class Source:
     dataset: Any = None
     embedding: Any = None
     run: Run = field(default_factory=Run)
+    features: Any = None
+    roles: dict[str, str] = field(default_factory=dict)
+    passed_over: Any = None
+    texts: Texts | None = None
+    vectors: Any = None
 
     def column(self, given: Any, role: str) -> Array | None:
         """A column as an array of length n: by name, or as the array that was given."""
@@ -56,28 +73,57 @@ class Source:
             raise UsageError(f"{role} has shape {array.shape}; give one value for each of the {self.n} rows")
         return array
 
+    @property
+    def has_features(self) -> bool:
+        """Whether the vectors are made of plain columns."""
+        return getattr(self.embedding, "kind", None) == "features"
+
     def rows(self, kept: Rows | None) -> Any:
         """The embeddings of the kept rows, as `Items` takes them; None where there are none."""
         if self.array is not None:
             return self.array if kept is None else self.array[kept]
         if self.embedding is None:
             return None
-        return FileBlocks(self.dataset, self.embedding, kept=kept, run=self.run)
+        return FileBlocks(self.vectors or self.dataset, self.embedding, kept=kept, run=self.run)
 
     def describe(self) -> dict[str, Any]:
         """What provenance says of the data."""
         if self.dataset is not None:
             names = self.dataset.names
             listed = names if len(names) <= 100 else [*names[:99], f"... {len(names)} files in all"]
-            embedding = None if self.embedding is None else ", ".join(self.embedding.columns[:8])
-            return {"files": listed, "fingerprint": self.dataset.fingerprint, "embedding": embedding}
+            told = {"files": listed, "fingerprint": self.dataset.fingerprint, "embedding": None}
+            if self.has_features:
+                return {**told, "features": self.embedding.recipe()}
+            if self.texts is not None:
+                return {**told, "texts": self.texts.describe()}
+            return told if self.embedding is None else {**told, "embedding": ", ".join(self.embedding.columns[:8])}
         fingerprint = None if self.array is None else array_fingerprint(self.array)
         return {"files": [], "fingerprint": fingerprint, "embedding": None if self.array is None else "array"}
 
 
-def read_source(data: Any, *, embedding: Any = None, dtype: str | None = None, run: Run | None = None) -> Source:
-    """Find out what `data` is. Reads footers and headers only."""
-    run = run or Run()
+def read_source(
+    data: Any,
+    *,
+    embedding: Any = None,
+    features: Any = None,
+    texts: Texts | None = None,
+    dtype: str | None = None,
+    run: Run | None = None,
+) -> Source:
+    """Find out what `data` is. Reads footers and headers only, of text files all of it.
+
+    `features` are wished for here and made by `settle_features`; a recipe (from the provenance) is followed. `texts` become
+    vectors here, as far as they are not kept already.
+    """
+    source = _read(data, embedding, dtype, run or Run())
+    if texts is not None:
+        _embed(source, texts, embedding, features)
+    if features is not None:
+        wish(source, features, embedding)
+    return source
+
+
+def _read(data: Any, embedding: Any, dtype: str | None, run: Run) -> Source:
     if isinstance(data, str | os.PathLike):
         from kofn.blocks.dataset import Dataset
 
@@ -101,6 +147,20 @@ def read_source(data: Any, *, embedding: Any = None, dtype: str | None = None, r
     raise UsageError(f"data of type {type(data).__name__} cannot be read; give {kinds}")
 
 
+def _embed(source: Source, texts: Texts, embedding: Any, features: Any) -> None:
+    """Make the vectors of a column of texts the embedding."""
+    from kofn.blocks.embedding import find_embedding
+    from kofn.encoding import embed_texts
+
+    if embedding is not None or features is not None:
+        other = "features" if embedding is None else "embedding"
+        raise UsageError(f"text and {other} were both given; the vectors are one or the other: leave one out")
+    if source.dataset is None:
+        raise UsageError("text names a column of a table, but the data is an array; leave it out")
+    source.vectors = embed_texts(source.dataset, texts, source.run)
+    source.embedding, source.texts = find_embedding(source.vectors, None, None), texts
+
+
 def source_of(items: Items) -> Source:
     """Ready items as a source, so that the door need not ask which it has."""
     door = items.embeddings
@@ -110,7 +170,13 @@ def source_of(items: Items) -> Source:
 
 
 def open_items(
-    data: Any, *, embedding: Any = None, dtype: str | None = None, threads: int | None = None, **columns: Any
+    data: Any,
+    *,
+    embedding: Any = None,
+    features: Any = None,
+    dtype: str | None = None,
+    threads: int | None = None,
+    **columns: Any,
 ) -> Items:
     """Data as `Items`, for calling methods directly.
 
@@ -120,6 +186,8 @@ def open_items(
         See `kofn.select`.
     embedding : str or array (n, d), optional
         Column, or glob of numeric columns; found by itself where only one can be meant.
+    features : "auto" or list of str, optional
+        Plain columns that become the vectors; see `kofn.select`. Here they must be asked for.
     dtype : str, optional
         Type of the numbers in a fixed-size binary column.
     threads : int, optional
@@ -137,7 +205,9 @@ def open_items(
     unknown = set(columns) - set(roles) - {"have"}
     if unknown:
         raise UsageError(f"unknown column {sorted(unknown)[0]!r}; there are: {', '.join(roles)}, have")
-    source = read_source(data, embedding=embedding, dtype=dtype, run=Run(threads))
+    source = read_source(data, embedding=embedding, features=features, dtype=dtype, run=Run(threads))
+    if features is not None:
+        settle_features(source, columns)
     given = {roles[role]: source.column(value, role) for role, value in columns.items() if role in roles}
     return Items(
         embeddings=source.rows(None),
@@ -181,7 +251,7 @@ def bad_rows_of(source: Source, metric: str) -> Array:
             x = source.array[start : start + SLAB]
             parts.append(bad_rows(as_float32(x) if isinstance(x, np.ndarray) else x.astype(np.float32), metric))
         return np.concatenate(parts)
-    door = FileBlocks(source.dataset, source.embedding, run=source.run, check=False)
+    door = FileBlocks(source.vectors or source.dataset, source.embedding, run=source.run, check=False)
     return np.concatenate(list(door.map(_bad_in_block, metric)))
 
 
@@ -288,7 +358,7 @@ def _have_from_file(source: Source, name: str, ids: str | None) -> Array:
             return np.load(name, allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
             raise DataError(f"have={name!r} cannot be read: {error}") from error
-    if name.endswith((".parquet", ".pq", ".arrow", ".feather", ".ipc")):
+    if name.endswith((".parquet", ".pq", ".arrow", ".feather", ".ipc")) or _is_output(name):
         from kofn.blocks.dataset import Dataset
 
         earlier = Dataset.open(name)
@@ -311,6 +381,14 @@ def _have_from_file(source: Source, name: str, ids: str | None) -> Array:
         return np.array([int(line) for line in lines], np.int64)
     except ValueError:
         raise DataError(f"have={name!r} holds no row numbers; if they are ids, name their column: --id COL") from None
+
+
+def _is_output(name: str) -> bool:
+    """Whether a text file is what kofn wrote, not a plain list."""
+    if not name.endswith((".csv", ".jsonl")):
+        return False
+    with open(name, "rb") as file:
+        return b"kofn_index" in file.readline(1 << 20)
 
 
 def _rows_of_ids(source: Source, ids: str, wanted: Sequence[Any]) -> Array:

@@ -124,6 +124,7 @@ def plan(
     *,
     method: str | Method = "auto",
     embedding: Any = None,
+    features: Any = None,
     label: Any = None,
     score: Any = None,
     group: Any = None,
@@ -166,8 +167,8 @@ def plan(
     Rng(seed)
     columns = {"label": label, "score": score, "group": group, "weight": weight}
     request = prepare(
-        data, k, method=method, embedding=embedding, columns=columns, id=id, have=have, metric=metric, invalid=invalid,
-        memory=memory, dtype=dtype, run=Run(threads, progress), params=params,
+        data, k, method=method, embedding=embedding, features=features, columns=columns, id=id, have=have, metric=metric,
+        invalid=invalid, memory=memory, dtype=dtype, run=Run(threads, progress), params=params,
     )  # fmt: skip
     return plan_of(request)
 

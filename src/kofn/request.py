@@ -11,7 +11,9 @@ import numpy as np
 
 from kofn.blocks import Run
 from kofn.core.count import count, memory_bytes
+from kofn.encoding import FOLDER, MODEL, Texts
 from kofn.errors import BudgetError, DataError, InvalidRows, UsageError
+from kofn.featuring import settle_features
 from kofn.intake import Source, bad_rows_of, read_have, read_source, settle_embedding, source_of
 from kofn.items import Items
 from kofn.method import Method
@@ -67,9 +69,19 @@ class Request:
             ) from None
 
 
+def texts_of(column: str | None, model: str | None, folder: str | None) -> Texts | None:
+    """What `text`, `model` and `cache` ask for."""
+    if column is None:
+        if model is not None or folder is not None:
+            raise UsageError(f"{'cache' if model is None else 'model'} is for texts; name their column with text")
+        return None
+    return Texts(column, model or MODEL, folder or FOLDER)
+
+
 def prepare(
     data: Any, k: Any, *, method: str | Method, embedding: Any, columns: dict[str, Any], id: Any,
     have: Any, metric: str | None, invalid: str, memory: Any, dtype: str | None, run: Run, params: dict[str, Any],
+    features: Any = None, texts: Texts | None = None,
 ) -> Request:  # fmt: skip
     """Check everything that can be checked before the first row is read."""
     limit = memory_bytes(memory)
@@ -78,16 +90,25 @@ def prepare(
             raise UsageError(
                 "invalid='drop' works on data, not on ready Items; leave the rows out before you make them"
             )
+        if texts is not None:
+            raise UsageError("text names a column of a table, but Items are ready; leave it out")
+        if features is not None:
+            raise UsageError("features were given beside ready Items; set them there: kofn.open(data, features=...)")
         source = source_of(data)
     else:
-        source = read_source(data, embedding=embedding, dtype=dtype, run=run)
-    chosen = resolve(method, source, k, metric, params, columns)
+        source = read_source(data, embedding=embedding, features=features, texts=texts, dtype=dtype, run=run)
+    roles = {**columns, "id": id, "have": have}
+    chosen = resolve(method, source, k, metric, params, roles)
+    if "embeddings" in chosen.needs:
+        settle_features(source, roles)
     settle_embedding(source, "embeddings" in chosen.needs)
     _check_columns(chosen, source, columns, data)
     for role, name in (("label", columns["label"]), ("id", id)):
         _check_name(source, role, name)
     held = read_have(source, have, id if isinstance(id, str) else None)
     kept, notes = _kept(source, chosen, columns, invalid)
+    if source.has_features and "embeddings" in chosen.needs:
+        notes.insert(0, source.embedding.sentence())
     try:
         items = data if isinstance(data, Items) else _items(source, chosen, columns, id, held, kept, run)
     except InvalidRows as error:
@@ -124,7 +145,11 @@ def _auto(source: Source, k: Any, columns: dict[str, Any]) -> str:
     if columns.get("group") is not None or (columns.get("weight") is not None and source.array is None):
         return "uniform"
     if source.array is None and source.embedding is None:
-        return "uniform"
+        if columns.get("score") is not None and source.features is None:
+            return "uniform"
+        settle_features(source, columns)
+        if source.embedding is None:
+            return "uniform"
     picked = count(k, source.n)
     if source.n <= 50_000:
         return "facility"
@@ -143,9 +168,11 @@ def _check_columns(method: Method, source: Source, columns: dict[str, Any], data
     for name in sorted(method.needs - given - {"embeddings"}):
         raise UsageError(f"{method.name} needs {name}; name the column with --{name.rstrip('s')}")
     if "embeddings" in method.needs and source.array is None and source.embedding is None:
+        name = source.dataset.describe() if source.dataset else "these items"
+        lost = "" if source.passed_over is None else f" or can be a feature: {source.passed_over.lost()}"
         raise DataError(
-            f"{method.name} needs embeddings, and no column of {source.dataset.describe() if source.dataset else 'these items'} "
-            "is a list of numbers; name numeric columns by glob (--embedding 'pca_*'), or use --method uniform"
+            f"{method.name} needs embeddings, and no column of {name} is a list of numbers{lost}; "
+            "name numeric columns by glob (--embedding 'pca_*'), or use --method uniform"
         )
 
 

@@ -17,24 +17,14 @@ from kofn.items import Items
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from kofn.core.estimators import Design, Estimate
+
 METADATA_KEY = b"kofn"
 COLUMNS = ("kofn_index", "kofn_rank", "kofn_weight", "kofn_inclusion", "kofn_stratum", "kofn_gain")
 """What a written selection adds to the columns of the data, as far as it has them."""
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number about all rows, concluded from the picks."""
-
-    mean: float
-    total: float
-    standard_error: float
-    interval: tuple[float, float]
-    n: int
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"mean {self.mean:.6g}, 95 % interval {low:.6g} to {high:.6g}, total {self.total:.6g}"
+DESIGNS = "uniform, sensitivity"
+"""The methods with inclusion, for a message; the registry lies above this module."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +76,11 @@ class Selection:
             f"  how      {_how(p)}",
         ]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from kofn.card import selection_card
+
+        return selection_card(self)
 
     def _merit(self) -> str:
         if self.inclusion is not None:
@@ -144,40 +139,126 @@ class Selection:
         blocks, rows = items.blocks(metric or self.metric), self._standing(items)
         return cell_weights(blocks, blocks.take(rows), items.weights, rows)[: len(self)]
 
-    def estimate(self, values: Any) -> Estimate:
-        """The mean and total of `values` over all rows that `have` does not hold, unbiased, with a 95 % interval.
+    def estimate(
+        self, values: Any, *, of: str | None = None, calibrated: bool = False, level: float = 0.95
+    ) -> Estimate:
+        """The mean, total or share of `values` over all rows that `have` does not hold, with an interval.
 
         Parameters
         ----------
         values : (k,) numbers or truth values
             Measured on the picks, in pick order.
+        of : {"mean", "total", "share"}, optional
+            What to conclude. Default: the mean of numbers, the share of truth values that are true.
+        calibrated : bool
+            Use the known number of rows: not unbiased any more (the bias is of the order 1 / k), but where chances are
+            unequal and values hardly vary, much closer. Means and totals; shares are so anyway.
+        level : float
+            Confidence of the interval.
+
+        Returns
+        -------
+        Estimate
+            Means and totals of uncalibrated estimates are unbiased. O(k) time.
 
         Raises
         ------
         UsageError
             When the method is no design: its picks say nothing unbiased about the rest.
         """
-        from kofn.core.designs import horvitz_thompson
+        from kofn.core.estimators import estimate_ratio, estimate_total
+
+        design = self._design(level)
+        numbers = self._measured(values)
+        kind = of or ("share" if np.asarray(values).dtype == bool else "mean")
+        if kind == "share":
+            _check_share(numbers)
+            return estimate_ratio(numbers, np.ones(len(self)), design, of="share", level=level)
+        if kind not in ("mean", "total"):
+            raise UsageError(f"of={of!r} is unknown; use 'mean', 'total' or 'share'")
+        return estimate_total(numbers, design, calibrated=calibrated, of=kind, level=level)
+
+    def estimate_by(
+        self, values: Any, groups: Any, *, of: str | None = None, level: float = 0.95
+    ) -> dict[Any, Estimate]:
+        """The mean, or share, of `values` within each group of rows.
+
+        Parameters
+        ----------
+        values : (k,) numbers or truth values
+            Measured on the picks, in pick order.
+        groups : (k,) labels
+            The group of each pick. Groups without a pick are not known of.
+        of : {"mean", "share"}, optional
+            As in `estimate`.
+        level : float
+            Confidence of each interval.
+
+        Returns
+        -------
+        dict
+            Group to Estimate, in the order of the groups; `n` of each is an estimate of the group's size.
+        """
+        from kofn.core.estimators import estimate_ratio
+
+        design = self._design(level)
+        numbers, labels = self._measured(values), np.asarray(groups)
+        if labels.shape != (len(self),):
+            raise UsageError(f"groups has shape {labels.shape}; give the group of each of the {len(self)} picks")
+        kind = of or ("share" if np.asarray(values).dtype == bool else "mean")
+        if kind not in ("mean", "share"):
+            raise UsageError(f"of={of!r} is unknown for groups; use 'mean' or 'share'")
+        if kind == "share":
+            _check_share(numbers)
+        names, codes = np.unique(labels, return_inverse=True)
+        ones = np.ones(len(self))
+        return {
+            name: estimate_ratio(numbers, ones, design, of=kind, level=level, within=codes == code)
+            for code, name in enumerate(names.tolist())
+        }
+
+    def estimate_ratio(self, values: Any, over: Any, *, level: float = 0.95) -> Estimate:
+        """The total of `values` over the total of `over`, both over all rows: words a sentence, errors a token.
+
+        Parameters
+        ----------
+        values, over : (k,) numbers
+            Measured on the picks, in pick order.
+        level : float
+            Confidence of the interval.
+        """
+        from kofn.core.estimators import estimate_ratio
+
+        design = self._design(level)
+        numbers, base = self._measured(values), self._measured(over, "over")
+        if not base.any():
+            raise UsageError("over is 0 for every pick; a ratio to it does not exist")
+        return estimate_ratio(numbers, base, design, of="ratio", level=level)
+
+    def _design(self, level: float) -> Design:
+        from kofn.core.estimators import Design
 
         if self.inclusion is None:
             raise UsageError(
                 f"{self.provenance.get('method', 'this method')} chooses without known chances, so nothing unbiased can be "
-                "estimated from its picks; use uniform or sensitivity"
+                f"estimated from its picks; choose with one that has them: {DESIGNS}"
             )
+        if not 0 < level < 1:
+            raise UsageError(f"level={level} is no confidence; give a number between 0 and 1, such as 0.95")
+        known = self.provenance["design"]
+        return Design(self.inclusion, known["kind"], self.strata, known["population"])
+
+    def _measured(self, values: Any, name: str = "values") -> Doubles:
+        """One finite number for each pick."""
         numbers = np.asarray(values, dtype=np.float64)
         if numbers.shape != (len(self),):
             raise UsageError(
-                f"values has shape {numbers.shape}; give one number for each of the {len(self)} picks, in pick order"
+                f"{name} has shape {numbers.shape}; give one number for each of the {len(self)} picks, in pick order"
             )
         if not np.isfinite(numbers).all():
-            raise UsageError(
-                f"values holds NaN or infinity, the first at pick {int(np.flatnonzero(~np.isfinite(numbers))[0])}"
-            )
-        design = self.provenance["design"]
-        total, error = horvitz_thompson(numbers, self.inclusion, design["kind"], self.strata)
-        n = design["population"]
-        mean, error = total / n, error / n
-        return Estimate(mean, total, error, (mean - 1.959964 * error, mean + 1.959964 * error), n)
+            first = int(np.flatnonzero(~np.isfinite(numbers))[0])
+            raise UsageError(f"{name} holds NaN or infinity, the first at pick {first}")
+        return numbers
 
     @property
     def metric(self) -> str:
@@ -188,6 +269,15 @@ class Selection:
         if self.provenance.get("n", items.n) != items.n:
             raise UsageError(f"the picks were made among {self.provenance['n']} rows, these items have {items.n}")
         return np.concatenate([self.indices, items.have_rows])
+
+
+def _check_share(numbers: Doubles) -> None:
+    wrong = np.flatnonzero((numbers != 0) & (numbers != 1))
+    if len(wrong):
+        raise UsageError(
+            f"a share is of truth values or 0 and 1, the value of pick {int(wrong[0])} is {numbers[wrong[0]]:g}; "
+            "ask for the mean"
+        )
 
 
 def _shortened(values: Rows) -> str:

@@ -16,7 +16,9 @@ from kofn.blocks.equal import first_difference
 from kofn.blocks.tables import as_arrow
 from kofn.core.blas import blas_kernel
 from kofn.core.block import Rows
+from kofn.encoding import Texts
 from kofn.errors import UsageError
+from kofn.featuring import fit_again
 from kofn.front import MEMORY, carry_out, digest_of
 from kofn.intake import Source, read_source, source_of
 from kofn.items import Items
@@ -134,7 +136,8 @@ def _source(answer: Answer, data: Any, columns: dict[str, Any], run: Run) -> Sou
     if isinstance(data, Items):
         return source_of(data)
     dtype = answer.provenance.get("reading", {}).get("dtype")
-    source = read_source(data, embedding=columns["embedding"], dtype=dtype, run=run)
+    recipe, texts = _recipe(answer, data), _texts(answer, data)
+    source = read_source(data, embedding=columns["embedding"], features=recipe, texts=texts, dtype=dtype, run=run)
     have = columns["have"]
     inside = source.dataset is not None and have in source.dataset.schema.names if isinstance(have, str) else True
     if not inside and not os.path.isfile(str(have)):
@@ -292,6 +295,17 @@ def _short(value: Any) -> Any:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def _recipe(answer: Answer, data: Any) -> Any:
+    """The features that the selection was made with; None where it was made with an embedding, or items carry theirs."""
+    return None if isinstance(data, Items) else answer.provenance["data"].get("features")
+
+
+def _texts(answer: Answer, data: Any) -> Texts | None:
+    """The texts whose vectors were chosen among."""
+    known = None if isinstance(data, Items) else answer.provenance["data"].get("texts")
+    return None if known is None else Texts(known["column"], known["model"], known["folder"])
+
+
 def _request(answer: Answer, data: Any, columns: dict[str, Any], method: Method | None, run: Run) -> Request:
     """The selection as it was asked for, from its provenance."""
     p = answer.provenance
@@ -300,6 +314,7 @@ def _request(answer: Answer, data: Any, columns: dict[str, Any], method: Method 
         columns={"label": None, **{role: columns[role] for role in ("score", "group", "weight")}},
         id=columns["id"], have=columns["have"], metric=None, invalid=p.get("reading", {}).get("invalid", "error"),
         memory=p["run"].get("memory", MEMORY), dtype=p.get("reading", {}).get("dtype"), run=run, params={},
+        features=_recipe(answer, data), texts=_texts(answer, data),
     )  # fmt: skip
 
 
@@ -318,6 +333,8 @@ def _method(answer: Answer, given: Method | None) -> Method:
 def _rerun_checks(request: Request, answer: Selection) -> Iterator[Check]:
     """The run again: picks, then weights, inclusion and gains, compared as bits."""
     p = answer.provenance
+    if request.source.has_features:
+        yield _features_check(request, p)
     again = carry_out(request, Rng(p["seed"]))
     wrong = np.flatnonzero(again.indices != answer.indices)
     if len(wrong):
@@ -342,6 +359,18 @@ def _rerun_checks(request: Request, answer: Selection) -> Iterator[Check]:
             yield failed(name, sentence, row=row, expected=float(new[at]), found=float(old[at]))
             return
         yield passed(name, "the same, bit for bit")
+
+
+def _features_check(request: Request, p: dict[str, Any]) -> Check:
+    """Whether the columns, fitted again, become what the provenance says of them."""
+    then = request.source.embedding.recipe()["columns"]
+    again = fit_again(request.source).recipe()["columns"]
+    for old, new in zip(then, again, strict=True):
+        if old != new:
+            return failed(
+                "features", f"recipe of column {old['name']!r}{_versions(p)}", expected=str(new), found=str(old)
+            )
+    return passed("features", f"{len(then)} columns, fitted again, become the same features")
 
 
 def _versions(p: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Files as one numbered table: Parquet, Arrow IPC and .npy, found and opened by pyarrow, in order of their path."""
+"""Files as one numbered table: Parquet, Arrow IPC, .npy, CSV and JSONL, found and opened by pyarrow, in order of their path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from kofn.blocks.engine import available_threads
-from kofn.blocks.formats import DataFile, open_file
+from kofn.blocks.formats import DataFile, of_one_table, open_file
 from kofn.blocks.paths import find_files
 from kofn.core.block import Rows
 from kofn.errors import DataError, UsageError
@@ -56,11 +56,11 @@ class Dataset:
 
     @classmethod
     def open(cls, path: str) -> Dataset:
-        """Open a file, folder, glob or URI. Reads footers only."""
+        """Open a file, folder, glob or URI. Reads footers only; text files are read whole, to settle their types."""
         filesystem, found = find_files(path)
         workers = min(16, len(found))
         with ThreadPoolExecutor(workers) as pool:
-            return cls(list(pool.map(lambda entry: open_file(filesystem, *entry), found)))
+            return cls(of_one_table(list(pool.map(lambda entry: open_file(filesystem, *entry), found))))
 
     @property
     def n(self) -> int:
@@ -126,6 +126,8 @@ class Dataset:
                 if high > low:
                     yield batch.slice(low, high - low) if (low, high) != (0, batch.num_rows) else batch
                 position += batch.num_rows
+                if position >= stop and stop < self.groups[until].stop:
+                    return
             if position != self.groups[until].stop:
                 raise _not_whole(self.files[file])
             at = until + 1

@@ -38,12 +38,13 @@ class Footers:
     @cached_property
     def mapped(self) -> int:
         """Bytes of files that are mapped into memory (.npy, Arrow IPC): they count as the process's while it reads them."""
-        return sum(file.size for file in self.dataset.files if file.path and not _is_parquet(file))
+        return sum(file.size for file in self.dataset.files if file.path and not (_is_parquet(file) or file.is_text))
 
     @cached_property
     def overhead(self) -> int:
-        """Bytes that opening the files twice (to choose, to take) and digesting their ends reads."""
-        return sum(3 * min(TAIL, file.size) for file in self.dataset.files if file.path)
+        """Bytes that opening the files twice (to choose, to take) and digesting their ends reads; text files are read whole."""
+        files = [file for file in self.dataset.files if file.path]
+        return sum(2 * file.size if file.is_text else 3 * min(TAIL, file.size) for file in files)
 
     def stored(self, columns: Sequence[str]) -> Sizes:
         """Bytes that these columns take as they lie, int64 (groups, leaves): a column of columns has several leaves."""
@@ -90,6 +91,8 @@ class Footers:
         file = self.dataset.files[number]
         if not file.path:
             return [0] * len(columns)
+        if file.is_text and what == "total_compressed_size":  # every reading is of whole lines
+            return [file.size if at == 0 else 0 for at, _ in enumerate(columns)]
         if not _is_parquet(file):
             share = file.group_rows[index] / max(1, file.rows)
             return [int(file.size * share * part) for part in _parts(file, columns)]

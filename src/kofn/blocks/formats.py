@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 
+from kofn.blocks import texts
 from kofn.core.block import TILE
 from kofn.errors import DataError
 
@@ -32,6 +33,8 @@ class DataFile:
         Rows of each group that the file can be entered at.
     keys : tuple of (str, str or None)
         Columns that its folders spell and it does not hold itself, as in `year=2024/part-0.parquet`.
+    digest : bytes
+        Of all its contents, where opening it has read them: text files.
     """
 
     filesystem: Any = field(repr=False)
@@ -42,6 +45,12 @@ class DataFile:
     group_rows: tuple[int, ...] = field(repr=False)
     reader: Any = field(repr=False)
     keys: tuple[tuple[str, str | None], ...] = ()
+    digest: bytes = b""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether every reading of it, of however few columns, reads and parses it from its beginning."""
+        return self.path.endswith(texts.ENDINGS)
 
     @property
     def rows(self) -> int:
@@ -66,19 +75,20 @@ class DataFile:
             ) from error
 
     def tail(self) -> bytes:
-        """The last 64 KiB."""
+        """The last 64 KiB; of a text file, which bears no statistics at its end, the digest of all of it."""
+        if self.digest:
+            return self.digest
         with self.filesystem.open_input_file(self.path) as source:
             return bytes(source.read_at(min(TAIL, self.size), max(0, self.size - TAIL)))
 
 
 def open_file(filesystem: Any, path: str, name: str) -> DataFile:
-    """Open one file by its ending; reads its header or footer only."""
-    opener = _open_npy if path.endswith(".npy") else _open_parquet if path.endswith((".parquet", ".pq")) else _open_ipc
+    """Open one file by its ending; reads its header or footer only, but of a text file all of it."""
     size = filesystem.get_file_info(path).size
     if size == 0:
         raise DataError(f"{name} is empty (0 bytes); write it again")
     try:
-        schema, group_rows, reader = opener(filesystem, path)
+        schema, group_rows, reader, *digest = _opener(path)(filesystem, path)
     except (pa.ArrowInvalid, OSError, ValueError, EOFError) as error:
         if isinstance(error, DataError):
             raise
@@ -88,7 +98,28 @@ def open_file(filesystem: Any, path: str, name: str) -> DataFile:
     keys = tuple((key, value) for key, value in _folder_keys(name) if key not in schema.names)
     for key, _ in keys:
         schema = schema.append(pa.field(key, pa.string()))
-    return DataFile(filesystem, path, name, size, schema, group_rows, reader, keys)
+    return DataFile(filesystem, path, name, size, schema, group_rows, reader, keys, *digest)
+
+
+def of_one_table(files: Sequence[DataFile]) -> list[DataFile]:
+    """The files as parts of one table: text files settle their types together, others bring theirs."""
+    if not all(file.is_text for file in files) or all(file.schema == files[0].schema for file in files):
+        return list(files)
+    schemas = texts.joined([file.schema for file in files], [file.path for file in files])
+    return [
+        replace(file, schema=schema, reader=texts.reader_of(file.filesystem, file.path, schema))
+        for file, schema in zip(files, schemas, strict=True)
+    ]
+
+
+def _opener(path: str) -> Any:
+    openers: dict[Any, Any] = {
+        ".npy": _open_npy,
+        (".parquet", ".pq"): _open_parquet,
+        texts.CSV: texts.open_csv,
+        texts.JSONL: texts.open_jsonl,
+    }
+    return next((opener for ending, opener in openers.items() if path.endswith(ending)), _open_ipc)
 
 
 def _open_parquet(filesystem: Any, path: str) -> tuple[Any, tuple[int, ...], Any]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from pyarrow import fs
 
+from kofn.blocks import texts
 from kofn.errors import DataError, MissingExtra, UsageError
 
-ENDINGS = (".parquet", ".pq", ".arrow", ".feather", ".ipc", ".npy")
+ENDINGS = (".parquet", ".pq", ".arrow", ".feather", ".ipc", ".npy", *texts.ENDINGS)
 _ARROW_SCHEMES = ("file", "s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss")
 
 Found = list[tuple[str, str]]
@@ -33,7 +34,12 @@ def find_files(path: str) -> tuple[Any, Found]:
         raise DataError(f"{path!r} cannot be listed: {' '.join(str(error).split())[:200]}") from error
     if not found:
         raise DataError(f"no data file in {path!r}; kofn reads {', '.join(ENDINGS)}")
-    return filesystem, [(name, _relative(name, base)) for name in sorted(set(found))]
+    return filesystem, [(name, _relative(name, base)) for name in sorted(set(_of_one_kind(found)))]
+
+
+def _of_one_kind(found: list[str]) -> list[str]:
+    """Text files count only where there are no others: beside data, they are notes on them, or what was picked before."""
+    return [name for name in found if not name.endswith(texts.ENDINGS)] or found
 
 
 def _exists(filesystem: Any, path: str) -> bool:

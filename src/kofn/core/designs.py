@@ -1,4 +1,4 @@
-"""Random designs: drawing rows by their own numbers, and concluding from what was drawn."""
+"""Random designs: drawing rows by their own numbers."""
 
 from __future__ import annotations
 
@@ -89,28 +89,3 @@ class TopStream:
         tau = self.keys[order[k]] if len(order) > k else 0.0
         inclusion = np.ones(len(picks)) if tau <= 0 else np.minimum(1.0, self.values[picks] / tau)
         return self.rows[picks], inclusion
-
-
-def horvitz_thompson(
-    values: Doubles, inclusion: Doubles, kind: str, strata: NDArray[np.int64] | None = None
-) -> tuple[float, float]:
-    """Unbiased total of the values over all rows, and its standard error.
-
-    kind "simple": one simple random sample without replacement; with `strata`, one in each. Kind "priority": rows drawn by
-    `TopStream`, whose estimates are uncorrelated.
-    """
-    total = float((values / inclusion).sum())
-    if kind == "priority":
-        variance = float((values**2 * (1 - inclusion) / inclusion**2).sum())
-    else:
-        codes = np.zeros(len(values), np.int64) if strata is None else strata
-        variance = sum(_simple_variance(values[codes == code], inclusion[codes == code]) for code in np.unique(codes))
-    return total, float(np.sqrt(variance))
-
-
-def _simple_variance(values: Doubles, inclusion: Doubles) -> float:
-    k = len(values)
-    if k < 2:
-        return 0.0 if inclusion[0] == 1.0 else float("inf")
-    n = k / inclusion[0]
-    return float(n * n * (1 - inclusion[0]) * values.var(ddof=1) / k)

@@ -370,7 +370,7 @@ def _cover(
                     far_reach[t] = apart[t]
             left += reach[i] > radii[i]
     for t in range(starts[pick], starts[pick + 1]):
-        i = np.int64(ids[t])  # as above: one form of `_lower` to compile
+        i = int(ids[t])  # as above: one form of `_lower` to compile
         b = reach[i]
         if distances[t] < b and b <= radii[i]:
             gain += weights[i] * (b - distances[t])
