@@ -16,7 +16,7 @@ from kofn import cli
 from kofn.cli import main
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("select", "compare", "estimate", "plan", "inspect", "methods", "verify", "demo")
+COMMANDS = ("select", "compare", "estimate", "plan", "inspect", "methods", "verify", "report", "demo")
 
 
 @pytest.fixture
@@ -79,8 +79,11 @@ def test_plan_takes_the_options_of_select_but_those_that_only_write(capsys):
     def options(command):
         return set(re.findall(r"\n  (--?[\w-]+)", help_of(command, capsys)))
 
-    writing, texts = {"--out", "--order", "--force", "--report"}, {"--text", "--model", "--cache"}
-    assert options("select") - options("plan") == writing | texts  # the vectors of texts must be made before they are planned on
+    writing = {"--out", "--order", "--force", "--report", "--show", "--layout"}
+    texts = {"--text", "--model", "--cache"}
+    assert (
+        options("select") - options("plan") == writing | texts
+    )  # the vectors of texts must be made before they are planned on
     assert options("plan") <= options("select")
 
 

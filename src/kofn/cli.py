@@ -7,6 +7,35 @@ from typing import Annotated, Any
 
 import typer
 
+from kofn.options import (
+    CACHE,
+    DATA,
+    DEBUG,
+    DTYPE,
+    EMBEDDING,
+    FEATURES,
+    GROUP,
+    GROUP_SHOWN,
+    HAVE,
+    ID,
+    INVALID,
+    JSON,
+    LABEL,
+    LAYOUT,
+    MEMORY,
+    METHOD,
+    METRIC,
+    MODEL,
+    SCORE,
+    SEED,
+    SET,
+    SHOW,
+    TEXT,
+    THREADS,
+    K,
+    whole,
+)
+
 app = typer.Typer(
     name="kofn",
     no_args_is_help=True,
@@ -20,73 +49,6 @@ Example: kofn select data.parquet -k 1000 --out subset.parquet
 
 DATA is a Parquet, Arrow IPC, .npy, CSV or JSONL file, a folder, a glob in quotes, or a URI (s3://, gs://, ...).""",
 )
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a whole number; give one, such as 2") from None
-
-
-DATA = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA",
-        help="Parquet, Arrow, .npy, CSV, JSONL: file, folder, glob in quotes, or URI.",
-        show_default=False,
-    ),
-]
-K = Annotated[
-    str, typer.Option("-k", metavar="K", help="How many rows: 1000, or a share such as 1%.", show_default=False)
-]
-METHOD = Annotated[str, typer.Option(metavar="NAME", help="Name of a method (see: kofn methods), or auto.")]
-SET = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the method; repeatable.")
-]
-EMBEDDING = Annotated[
-    str | None,
-    typer.Option(metavar="COL", help="Embedding column, or glob of numeric ones ('pca_*'); found by itself."),
-]
-FEATURES = Annotated[
-    str | None,
-    typer.Option(metavar="auto|COL,COL", help="Plain columns as vectors; auto by itself without an embedding."),
-]
-TEXT = Annotated[
-    str | None,
-    typer.Option(metavar="COL", help="Column of texts to make vectors of (pip install 'kofn[text]')."),
-]
-MODEL = Annotated[
-    str | None,
-    typer.Option(metavar="PATH|NAME", help="sentence-transformers model for --text; default all-MiniLM-L6-v2."),
-]
-CACHE = Annotated[
-    str | None,
-    typer.Option(metavar="DIR", help="Where the vectors of --text are kept; kofn-texts beside the output."),
-]
-DTYPE = Annotated[
-    str | None, typer.Option(metavar="TYPE", help="Numbers in a fixed-size binary embedding: float16, float32, ...")
-]
-SCORE = Annotated[str | None, typer.Option(metavar="COL", help="Score column; higher means more wanted.")]
-GROUP = Annotated[str | None, typer.Option(metavar="COL", help="Group column, to stratify by.")]
-LABEL = Annotated[str | None, typer.Option(metavar="COL", help="Label column; only reported on.")]
-ID = Annotated[str | None, typer.Option(metavar="COL", help="Column that identifies rows.")]
-HAVE = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE|COL",
-        help="Rows you have already: a file of row numbers or ids, an earlier output, or a column.",
-    ),
-]
-METRIC = Annotated[str | None, typer.Option(metavar="NAME", help="euclidean or cosine; the method's default.")]
-SEED = Annotated[int, typer.Option(metavar="N", parser=_whole, help="Same seed, same rows: same picks.")]
-MEMORY = Annotated[str, typer.Option(metavar="SIZE", help="What the run may use.")]
-THREADS = Annotated[
-    int | None, typer.Option(metavar="N", parser=_whole, help="Threads; all by default. Never changes the picks.")
-]
-INVALID = Annotated[str, typer.Option(metavar="WHAT", help="Rows with NaN, infinity or null: error or drop.")]
-JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON (schema: docs/cli.md).")]
-DEBUG = Annotated[bool, typer.Option("--debug", hidden=True, help="Show tracebacks.")]
 
 
 def _print_version(asked: bool) -> None:
@@ -140,6 +102,8 @@ def select(
     report: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also write a page that shows what was kept and lost: .html.")
     ] = None,
+    show: SHOW = None,
+    layout: LAYOUT = "tsne",
     as_json: JSON = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
     debug: DEBUG = False,
@@ -154,6 +118,7 @@ def select(
         data, k, out=out, method=method, settings=settings or [], order=order, page=report, as_json=as_json, force=force,
         embedding=embedding, features=features, text=text, model=model, cache=cache, dtype=dtype, score=score, group=group,
         label=label, id=id, have=have, metric=metric, seed=seed, memory=memory, threads=threads, invalid=invalid,
+        show=show, layout=layout,
     )  # fmt: skip
 
 
@@ -167,9 +132,12 @@ def compare(
     methods: Annotated[
         str | None, typer.Option(metavar="A,B|all", help="Names of methods, or all; a few that suit by default.")
     ] = None,
-    seeds: Annotated[int, typer.Option(metavar="N", parser=_whole, help="Runs of every method that draws.")] = 5,
+    seeds: Annotated[int, typer.Option(metavar="N", parser=whole, help="Runs of every method that draws.")] = 5,
     embedding: EMBEDDING = None,
     features: FEATURES = None,
+    text: TEXT = None,
+    model: MODEL = None,
+    cache: CACHE = None,
     dtype: DTYPE = None,
     label: Annotated[
         str | None, typer.Option(metavar="COL", help="Label column: adds label metrics and probes on rows set aside.")
@@ -197,8 +165,8 @@ def compare(
 
     run_compare(
         data, k, methods=methods, seeds=seeds, out=out, page=report, as_json=as_json, force=force, embedding=embedding,
-        features=features, dtype=dtype, label=label, score=score, metric=metric, memory=memory, threads=threads,
-        invalid=invalid,
+        features=features, text=text, model=model, cache=cache, dtype=dtype, label=label, score=score, metric=metric,
+        memory=memory, threads=threads, invalid=invalid,
     )  # fmt: skip
 
 
@@ -236,6 +204,41 @@ def estimate(
     run_estimate(
         subset, value, by=by, over=over, of=of, values=values, calibrated=calibrated, level=level, as_json=as_json
     )
+
+
+@app.command()
+def report(
+    subset: Annotated[
+        str,
+        typer.Argument(metavar="SUBSET", help="What kofn select wrote: .parquet or .arrow.", show_default=False),
+    ],
+    data: DATA,
+    out: Annotated[str, typer.Option(metavar="FILE", help="Where the page goes: .html.", show_default=False)],
+    show: SHOW = None,
+    layout: LAYOUT = "tsne",
+    label: LABEL = None,
+    group: GROUP_SHOWN = None,
+    id: ID = None,
+    have: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Where the file of rows you had lies, if it has moved.")
+    ] = None,
+    threads: THREADS = None,
+    as_json: JSON = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the page.")] = False,
+    debug: DEBUG = False,
+) -> None:
+    """Show a written selection: what was kept and what was lost.
+
+    One HTML page that holds all it shows.
+
+    Example: kofn report subset.parquet data.parquet --out page.html
+    """
+    from kofn.commands_report import run_report
+
+    run_report(
+        subset, data, out=out, show=show, layout=layout, as_json=as_json, force=force, label=label, group=group, id=id,
+        have=have, threads=threads,
+    )  # fmt: skip
 
 
 @app.command()
@@ -361,8 +364,8 @@ def main(argv: list[str] | None = None) -> int:
         if "--debug" in given:
             raise
         return _say(f"error: {error}", 2)
-    except KeyboardInterrupt:
-        return _say("stopped; nothing was written", 130)
+    except KeyboardInterrupt as stopped:
+        return _say(f"stopped; {stopped or 'nothing was written'}", 130)
     except BrokenPipeError:
         return 1
     except Exception as error:

@@ -24,6 +24,8 @@ def run_select(
     as_json: bool,
     force: bool,
     page: str | None = None,
+    show: str | None = None,
+    layout: str = "tsne",
     **given: Any,
 ) -> None:
     """`kofn select`: choose, write, say what was done; with `page`, also show it."""
@@ -38,6 +40,10 @@ def run_select(
         _keep_data(out, data)
     if page is not None:
         check_output(page, force=force, endings=(".html",))
+        _check_look(data, show, layout)
+    elif show is not None or layout != "tsne":
+        option = "--show" if show is not None else "--layout"
+        raise UsageError(f"{option} is about the page; add --report page.html, or leave it out")
     if given.get("text") is not None and given.get("cache") is None:
         given["cache"] = os.path.join(os.path.dirname(os.path.expanduser(out)), FOLDER)
     began = time.perf_counter()
@@ -51,7 +57,7 @@ def run_select(
     write_table(table, out, force=force)
     seconds = time.perf_counter() - began
     if page is not None:
-        _show(selection, data, page, out, force, given)
+        _show(selection, data, page, out, force=force, show=show, layout=layout, threads=given.get("threads"))
     for note in selection.provenance["notes"]:
         print(f"note: {note}", file=sys.stderr)
     if as_json:
@@ -72,12 +78,23 @@ def run_select(
     print(f"wrote {out} in {seconds:.1f} s" + (f", then {page}" if page else ""), file=sys.stderr)
 
 
-def _show(selection: Any, data: str, page: str, out: str, force: bool, given: dict[str, Any]) -> None:
+def _show(selection: Any, data: str, page: str, out: str, **given: Any) -> None:
     from kofn.page.report import report
     from kofn.progress import Progress
 
-    with Progress() as progress:
-        report(selection, data, page, subset=out, force=force, threads=given.get("threads"), progress=progress)
+    try:
+        with Progress() as progress:
+            report(selection, data, page, subset=out, progress=progress, **given)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{out} is written, {page} is not") from None
+
+
+def _check_look(data: str, show: str | None, layout: str) -> None:
+    """Raise before the run where the page could not be drawn after it."""
+    from kofn.page.report import check_look
+
+    if show is not None or layout != "tsne":
+        check_look(data, show, layout)
 
 
 def _keep_data(out: str, data: str) -> None:

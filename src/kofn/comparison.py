@@ -20,7 +20,7 @@ from kofn.errors import DataError, UsageError
 from kofn.front import MEMORY
 from kofn.items import Items
 from kofn.pool import Pool, read_pool
-from kofn.request import check_options
+from kofn.request import check_options, texts_of
 from kofn.tally import ALL_ROWS, Failure, Figure, Run, Tally
 from kofn.tallywords import plain
 from kofn.trials import Apart, Entrant, entrants, run_trials
@@ -69,6 +69,9 @@ def compare(
     label: Any = None,
     embedding: Any = None,
     features: Any = None,
+    text: str | None = None,
+    model: str | None = None,
+    cache: str | None = None,
     score: Any = None,
     metric: str | None = None,
     memory: int | str = MEMORY,
@@ -97,7 +100,7 @@ def compare(
         How often methods that draw are run. Methods that do not are run once.
     label : str or array (n,), optional
         Adds label metrics and probes; 20 % of the rows are then set aside by row hash before anything is chosen.
-    embedding, features, score, invalid, dtype : optional
+    embedding, features, text, model, cache, score, invalid, dtype : optional
         As in `kofn.select`; the score is given to the methods that need one.
     metric : {"euclidean", "cosine"}, optional
         How far apart rows are, for the methods and for what is measured. By default each method's own, measured in euclidean
@@ -141,8 +144,8 @@ def compare(
         wanted is None or any(ASIDE in getattr(each, "needs", ()) for each in wanted)
     )
     pool = read_pool(
-        data, embedding=embedding, features=features, label=label, score=score, metric=metric or "euclidean", dtype=dtype,
-        invalid=invalid, probes=probes, run=Threads(threads),
+        data, embedding=embedding, features=features, texts=texts_of(text, model, cache), label=label, score=score,
+        metric=metric or "euclidean", dtype=dtype, invalid=invalid, probes=probes, run=Threads(threads),
     )  # fmt: skip
     ks = _sizes(k, pool.items.n)
     chosen = metrics_of(wanted, pool.ready)

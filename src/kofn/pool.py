@@ -18,6 +18,7 @@ from kofn.check.metric import ASIDE, EMBEDDINGS, LABELS
 from kofn.core.block import Block, Floats, Rows
 from kofn.core.designs import smallest_numbers
 from kofn.core.nearer import dense
+from kofn.encoding import Texts
 from kofn.errors import DataError, UsageError
 from kofn.featuring import settle_features
 from kofn.intake import Source, bad_rows_of, read_source, settle_embedding, source_of
@@ -56,7 +57,7 @@ class Pool:
     total, aside, dropped : int
         Rows of the data, those set aside, and those left out as invalid.
     recipe : tuple
-        (data, embedding, features, dtype, kept): how another process finds the same rows; see `hand_over`.
+        (data, embedding, features, texts, dtype, kept): how another process finds the same rows; see `hand_over`.
     features : str or None
         What plain columns became the vectors, in a sentence.
     """
@@ -82,8 +83,8 @@ class Pool:
 
 
 def read_pool(
-    data: Any, *, embedding: Any, features: Any, label: Any, score: Any, metric: str, dtype: str | None, invalid: str,
-    probes: bool, run: Run,
+    data: Any, *, embedding: Any, features: Any, texts: Texts | None, label: Any, score: Any, metric: str,
+    dtype: str | None, invalid: str, probes: bool, run: Run,
 ) -> Pool:  # fmt: skip
     """Read what is compared; with `probes`, set rows aside first.
 
@@ -93,7 +94,7 @@ def read_pool(
         When rows hold NaN or infinity and `invalid` is "error", or there are too few to set some aside.
     """
     check_metric(metric)
-    source, base = _source(data, embedding, features, dtype, run)
+    source, base = _source(data, embedding, features, texts, dtype, run)
     settle_features(source, {"label": label, "score": score})
     settle_embedding(source, True)
     measurable = source.array is not None or source.embedding is not None
@@ -111,6 +112,7 @@ def read_pool(
     kept = None if keep.all() else np.flatnonzero(keep).astype(np.int64)
     items = Items(embeddings=_vectors(source, base, kept), rows=int(keep.sum()), run=run)
     recipe = source.embedding.recipe() if source.has_features else None
+    in_files = isinstance(data, str | os.PathLike) and source.array is None
     context = _context(items, metric, None if labels is None else labels[keep])
     if aside.any():
         held = _set_aside(source, base, judged, metric, run)
@@ -118,15 +120,19 @@ def read_pool(
     return Pool(
         items=items, scores=None if scores is None else np.asarray(scores, np.float64)[keep], context=context,
         total=source.n, aside=int(aside.sum()), dropped=0 if bad is None else int(bad.sum()),
-        recipe=(data, embedding, recipe, dtype, kept) if isinstance(data, str | os.PathLike) and source.array is None else (),
+        recipe=(data, embedding, recipe, texts, dtype, kept) if in_files else (),
         features=source.embedding.sentence() if source.has_features else None,
     )  # fmt: skip
 
 
-def _source(data: Any, embedding: Any, features: Any, dtype: str | None, run: Run) -> tuple[Source, Rows | None]:
+def _source(
+    data: Any, embedding: Any, features: Any, texts: Texts | None, dtype: str | None, run: Run
+) -> tuple[Source, Rows | None]:
     """The data as a source, and which of its rows are meant (None: all)."""
     if not isinstance(data, Items):
-        return read_source(data, embedding=embedding, features=features, dtype=dtype, run=run), None
+        return read_source(data, embedding=embedding, features=features, texts=texts, dtype=dtype, run=run), None
+    if texts is not None:
+        raise UsageError("text names a column of a table, but Items are ready; leave it out")
     if features is not None:
         raise UsageError("features were given beside ready Items; set them there: kofn.open(data, features=...)")
     for name in ("have", "weights", "groups"):
@@ -196,8 +202,8 @@ def hand_over(pool: Pool, folder: str) -> dict[str, Any]:
     if pool.scores is not None:
         found["scores"] = _saved(folder, "scores.npy", pool.scores)
     if pool.recipe:
-        data, embedding, features, dtype, kept = pool.recipe
-        reading = {"embedding": embedding, "features": features, "dtype": dtype}
+        data, embedding, features, texts, dtype, kept = pool.recipe
+        reading = {"embedding": embedding, "features": features, "texts": texts, "dtype": dtype}
         kept = None if kept is None else _saved(folder, "kept.npy", kept)
         return found | {"kind": "path", "data": os.fspath(data), "reading": reading, "kept": kept}
     x = pool.items.embeddings

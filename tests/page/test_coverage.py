@@ -117,3 +117,29 @@ def test_the_ladder_climbs_until_it_covers_as_well_as_the_picks():
     found = measured(kofn.select(x, k=12, method="kmeans"), x)
     assert found.ladder.sizes[found.ladder.at] == 12
     assert found.ladder.mean[-1] <= found.mean < found.ladder.mean[-2]
+
+
+def test_the_first_picks_of_a_prefix_method_are_measured_as_a_smaller_k_would_be():
+    x = np.random.default_rng(8).normal(size=(400, 4)).astype(np.float32)
+    found = measured(kofn.select(x, k=40, method="kcenter"), x)
+    sizes, means = found.own
+    assert sizes.tolist() == [5, 10, 20, 40]
+    for size, mean in zip(sizes, means, strict=True):
+        picks = kofn.select(x, k=int(size), method="kcenter").indices
+        assert mean == pytest.approx(cdist(x, x[picks]).min(axis=1).mean(), rel=1e-5)
+    assert found.mean == pytest.approx(means[-1])
+
+
+def test_a_method_that_chooses_all_at_once_has_no_curve_of_its_own():
+    x = np.random.default_rng(8).normal(size=(200, 4)).astype(np.float32)
+    assert measured(kofn.select(x, k=20, method="kmeans"), x).own is None
+    assert (
+        measured(kofn.select(x, k=20, method="uniform", group=np.arange(200) % 2), x, group=np.arange(200) % 2).own
+        is None
+    )
+
+
+def test_rows_that_repeat_an_earlier_one_are_counted():
+    x = np.array([[0.0], [1.0], [0.0], [0.0], [1.0], [2.0]], np.float32)
+    selection = kofn.Selection(indices=np.array([5]), weights=np.array([6.0]))
+    assert measured(selection, kofn.Items(embeddings=x)).copies == 3

@@ -1,8 +1,9 @@
 import json
+import re
 import shlex
 from base64 import b64encode
 from hashlib import sha256
-from html.parser import HTMLParser
+from html import unescape
 
 import numpy as np
 import pyarrow as pa
@@ -11,51 +12,13 @@ import pytest
 from scipy.spatial.distance import cdist
 
 import kofn
+from kofn import encoding
 from kofn.cli import main
-from kofn.page import atlas
+from kofn.page import atlas, coverage
 from kofn.page.words import about, number
+from page.reading import Page, blobs, printed
 
 NASTY = "</script><script>alert(1)</script>"
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, and the text of those that have an id or stand alone."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.bytes = path.read_bytes()
-        self.tags, self.scripts, self.words, self._inside = [], [], [], None
-        self.feed(self.bytes.decode())
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self._inside = tag
-        if tag == "script":
-            self.scripts.append((dict(attrs), ""))
-
-    def handle_endtag(self, tag):
-        self._inside = None
-
-    def handle_data(self, data):
-        if self._inside == "script":
-            attrs, before = self.scripts.pop()
-            self.scripts.append((attrs, before + data))
-        elif self._inside != "style":
-            self.words.append(data)
-
-    @property
-    def charts(self):
-        return json.loads(next(body for attrs, body in self.scripts if attrs.get("id") == "charts"))
-
-    def data(self, chart, name):
-        return next(each["data"][name] for each in self.charts if each["name"] == chart)
-
-
-def blobs(n=600, d=5, seed=3):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 3, n)
-    return (rng.normal(size=(n, d)) + 6 * labels[:, None]).astype(np.float32), labels
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -116,9 +79,9 @@ def test_a_label_that_is_a_script_stays_text(page):
 
 def test_sections_come_in_order_and_every_chart_has_its_place(page):
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
-    sections = ["headline", "map-section", "coverage", "enough-section", "weights", "shares", "method"]
+    sections = ["headline", "map-section", "picks", "lost", "enough-section", "shares", "weights", "method"]
     assert [name for name in ids if name in sections] == sections
-    assert [each["name"] for each in page.charts] == ["map", "within", "enough", "weighing", "shares0"]
+    assert [each["name"] for each in page.charts] == ["map", "within", "enough", "shares0", "weighing"]
     assert {each["name"] for each in page.charts} <= set(ids)
 
 
@@ -152,15 +115,13 @@ def test_the_least_covered_rows_are_the_farthest(page):
     apart = cdist(x, x[picks])
     row = int(apart.min(axis=1).argmax())
     pick = int(picks[apart[row].argmin()])
-    _, _, table = page.text.partition("row distance nearest pick ")
-    assert table.startswith(f"{row} r{row} ·")
-    assert f"{number(apart[row].min())} {pick} r{pick} ·" in table.partition(" · ")[2]
+    _, _, table = page.text.partition("least covered row distance nearest pick ")
+    assert table.startswith(f"row {row} · r{row} · ")
+    assert f" {number(apart[row].min())} row {pick} · r{pick} · " in table[:200]
 
 
 def test_the_command_on_the_page_gives_the_same_picks(page, folder, capsys):
-    html = page.bytes.decode()
-    command = html.partition("<pre>")[2].partition("</pre>")[0].replace("&amp;", "&")
-    words = shlex.split(command)
+    words = shlex.split(printed(page, "again"))
     assert words[:2] == ["kofn", "select"]
     again = folder / "again.parquet"
     words[words.index("--out") + 1] = str(again)
@@ -170,8 +131,7 @@ def test_the_command_on_the_page_gives_the_same_picks(page, folder, capsys):
 
 
 def test_the_check_on_the_page_passes(page, capsys):
-    body = page.bytes.decode().partition("</main>")[0]
-    words = shlex.split(body.rpartition("<pre>")[2].partition("</pre>")[0])
+    words = shlex.split(printed(page, "check"))
     assert words[:2] == ["kofn", "verify"]
     assert main(words[1:]) == 0
 
@@ -185,14 +145,21 @@ def test_the_same_selection_gives_the_same_bytes(folder, data):
     assert pages[0] == pages[1]
 
 
-def test_60000_rows_and_5000_picks_stay_small_and_are_drawn_in_part(folder):
-    x = np.random.default_rng(0).normal(size=(60_000, 3)).astype(np.float32)
-    kofn.report(kofn.select(x, k=5_000, method="uniform"), x, folder / "large.html")
+def test_200000_rows_and_100000_picks_stay_small_and_are_drawn_in_part(folder, monkeypatch):
+    monkeypatch.setattr(coverage, "WORK", 1e9)  # 2,000 rows are measured: the page is no larger for more
+    monkeypatch.setattr(coverage, "SEEDS", 2)
+    texts = pa.DictionaryArray.from_arrays(
+        pa.array(np.arange(200_000) % 100), [chr(0x4E00 + at) * 300 for at in range(100)]
+    )
+    x = np.random.default_rng(0).normal(size=(200_000, 2)).astype(np.float32)
+    data = pa.table({"text": texts, "emb": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), 2)})
+    kofn.report(kofn.select(data, k=100_000, method="uniform"), data, folder / "large.html")
     page = Page(folder / "large.html")
     assert len(page.bytes) < 5_000_000
     assert len(page.data("map", "picks")["row"]) == 2_000
     assert len(page.data("map", "whole")["row"]) + len(page.data("map", "held").get("row", [])) <= 4_000
-    assert "measured on 20,000 of the 60,000 rows, chosen by row hash" in page.text
+    assert max(map(len, page.data("map", "picks")["text"])) <= 200
+    assert "measured on 2,000 of the 200,000 rows, chosen by row hash" in page.text
 
 
 def test_a_table_without_embeddings_has_no_map_and_no_distances(folder):
@@ -202,7 +169,7 @@ def test_a_table_without_embeddings_has_no_map_and_no_distances(folder):
     page = Page(folder / "table.html")
     ids = [attrs.get("id") for _, attrs in page.tags]
     assert "map" not in ids
-    assert "coverage" not in ids
+    assert "enough-section" not in ids
     assert "2 of 6 rows, chosen by top." in page.text
     assert "1 of 3 values of town has no pick: b." in page.text
     assert page.data("shares0", "shares")["name"] == ["b", "c", "a"]
@@ -278,3 +245,157 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(kofn.KofnError, match="have was given beside ready Items"):
         kofn.report(selection, kofn.Items(embeddings=x), path, have=[1])
     assert not path.exists()
+
+
+# rows as people know them
+
+
+@pytest.fixture(scope="module")
+def looks(folder):
+    """A table with everything that rows can be known by, a selection of it in a file, and its Python self."""
+    x, labels = blobs(300)
+    pixels = np.round(np.abs(x[:, :4]))
+    data = pa.table(
+        {
+            "name": [f"n{at}" for at in range(300)],
+            "words": [f"row number {at} of <all>" for at in range(300)],
+            "kind": np.array(["low", "high", "rare"])[labels],
+            "across": x[:, 0],
+            "up": x[:, 1],
+            "emb": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), 5),
+            "pixels": pa.FixedSizeListArray.from_arrays(pa.array(pixels.reshape(-1)), 4),
+        }
+    )
+    pq.write_table(data, folder / "looks.parquet")
+    given = ["--embedding", "emb", "--method", "kcenter", "--label", "kind", "--out", str(folder / "looks.out.parquet")]
+    assert main(["select", str(folder / "looks.parquet"), "-k", "40", *given]) == 0
+    return data, kofn.load(str(folder / "looks.out.parquet"))
+
+
+def cards(page):
+    """The texts of the cards of the picks, in order."""
+    body = page.bytes.decode().partition('<section id="picks">')[2].partition("</section>")[0]
+    stripped = [re.sub(r"<[^>]+>", " ", unescape(card)) for card in body.split("<li>")[1:]]
+    return [" ".join(card.split()) for card in stripped]
+
+
+def test_the_picks_are_shown_by_weight_and_by_rank_with_the_farthest_row_each(looks, folder):
+    data, selection = looks
+    kofn.report(selection, data, folder / "words.html", embedding="emb")
+    found = cards(Page(folder / "words.html"))
+    assert len(found) == 48
+    order = np.argsort(-selection.weights, kind="stable")[:24]
+    x = np.asarray(data["emb"].combine_chunks().flatten()).reshape(300, 5)
+    apart = cdist(x, x[selection.indices])
+    for card, at in zip(found, [*order, *range(24)], strict=True):
+        row, weight = int(selection.indices[at]), int(selection.weights[at])
+        assert card.startswith(f"row number {row} of ")
+        assert f"stands for {weight} row" in card
+        mine = np.setdiff1d(np.flatnonzero(apart.argmin(axis=1) == at), [row])
+        if len(mine):
+            far = int(mine[apart[mine, at].argmax()])
+            assert f"the farthest of them, {number(apart[far, at])} away row number {far} of " in card
+        else:
+            assert "the farthest" not in card
+
+
+def test_a_click_can_find_the_rows_that_every_pick_stands_for(looks, folder):
+    data, selection = looks
+    kofn.report(selection, data, folder / "click.html", embedding="emb")
+    page = Page(folder / "click.html")
+    whole, x = page.data("map", "whole"), np.asarray(data["emb"].combine_chunks().flatten()).reshape(300, 5)
+    nearest = selection.indices[cdist(x[whole["row"]], x[selection.indices]).argmin(axis=1)]
+    assert whole["near"] == nearest.tolist()
+    spec = next(each["spec"] for each in page.charts if each["name"] == "map")
+    assert [signal["value"] for signal in spec["signals"] if signal["name"] == "lit"] == [-1]
+    assert json.dumps(spec).count("=== lit") >= 3
+    assert "lit" in {attrs.get("id") for _, attrs in page.tags}
+
+
+def test_pictures_are_carried_by_the_page(looks, folder):
+    data, selection = looks
+    kofn.report(selection, data, folder / "pictures.html", embedding="emb", show="pixels")
+    page = Page(folder / "pictures.html")
+    sources = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
+    assert len(sources) > 48 + 24
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(source.startswith("data:image/png") for source in page.data("map", "picks")["picture"])
+    assert {tag for tag, attrs in page.tags if "src" in attrs} == {"img"}
+
+
+def test_the_report_of_a_written_selection_is_that_of_the_run(looks, folder, capsys):
+    data, out = str(folder / "looks.parquet"), str(folder / "looks.out.parquet")
+    page = folder / "same.html"
+    given = ["--embedding", "emb", "--method", "kcenter", "--label", "kind", "--out", out, "--report", str(page)]
+    look = ["--show", "words", "--layout", "across,up"]
+    assert main(["select", data, "-k", "40", *given, *look, "--force"]) == 0
+    first = page.read_bytes()
+    assert main(["report", out, data, "--out", str(page), *look]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert main(["report", out, data, "--out", str(page), *look, "--force", "--json"]) == 0
+    assert page.read_bytes() == first
+    told = json.loads(capsys.readouterr().out)
+    assert {name: told[name] for name in ("out", "subset", "data")} == {"out": str(page), "subset": out, "data": data}
+    words = shlex.split(printed(Page(page), "again"))
+    assert words[words.index("--show") + 1] == "words"
+    assert words[words.index("--layout") + 1] == "across,up"
+
+
+def test_a_page_that_could_not_be_drawn_stops_the_run_before_it_begins(looks, tmp_path, folder, capsys):
+    data, out = str(folder / "looks.parquet"), str(tmp_path / "o.parquet")
+    for look, words in (
+        (["--show", "nope", "--report", str(tmp_path / "p.html")], "show='nope' is not a column"),
+        (["--layout", "across,nope", "--report", str(tmp_path / "p.html")], "layout='nope' is not a column"),
+        (["--layout", "umap", "--report", str(tmp_path / "p.html")], "layout 'umap' is unknown"),
+        (["--show", "words"], "--show is about the page; add --report page.html"),
+        (["--layout", "pca"], "--layout is about the page"),
+    ):
+        assert main(["select", data, "-k", "3", "--embedding", "emb", "--out", out, *look]) == 2
+        assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_without_an_embedding_is_shown_by_its_features(folder):
+    rng = np.random.default_rng(0)
+    data = pa.table({"age": rng.normal(40, 9, 200), "wage": rng.normal(3000, 500, 200), "sex": ["f", "m"] * 100})
+    selection = kofn.select(data, k=8, label="sex")
+    kofn.report(selection, data, folder / "features.html")
+    page = Page(folder / "features.html")
+    row = int(selection.indices[selection.weights.argmax()])
+    assert cards(page)[0].startswith(
+        f"age {data['age'][row].as_py():.6g}, wage {data['wage'][row].as_py():.6g} row {row} · f"
+    )
+    z = np.column_stack([(v := np.asarray(data[name])) - v.mean() for name in ("age", "wage")])
+    z /= z.std(axis=0)
+    mean = cdist(z, z[selection.indices]).min(axis=1).mean()
+    assert f"On average a row is {number(mean)} away from its nearest pick." in page.text
+    assert "over 2 columns that were standardised or one-hot" in page.text
+    assert "features=['age', 'wage']" in printed(page, "again")
+
+
+def test_what_to_be_warned_of_is_said(folder):
+    x = np.concatenate([np.zeros((90, 2)), np.random.default_rng(0).normal(50, 5, (10, 2))]).astype(np.float32)
+    kofn.report(kofn.select(x, k=5, method="kcenter"), x, folder / "warned.html")
+    page = Page(folder / "warned.html")
+    assert "1 pick stands for 90\u00a0% of the rows." in unescape(page.bytes.decode())
+    assert "89 of the 100 rows are exact duplicates of an earlier one; each copy counts as a row." in page.text
+
+
+def test_the_method_is_told_with_its_limits(page):
+    assert "When not to use it. When k is close to n" in page.text
+    assert "Guarantee." in page.text
+    assert 'subset["kofn_weight"]' in page.text
+
+
+def test_texts_that_became_the_vectors_are_what_rows_are_known_by(tmp_path, monkeypatch):
+    def lengths(texts):
+        return np.array([[len(text), text.count("a")] for text in texts], np.float32)
+
+    monkeypatch.setattr(encoding, "_Model", lambda name: lengths)
+    data = pa.table({"n": range(60), "story": [("a" * (at % 7) + "b" * at) or "-" for at in range(60)]})
+    selection = kofn.select(data, k=6, text="story", model="m", cache=str(tmp_path / "cache"))
+    kofn.report(selection, data, tmp_path / "texts.html")
+    page = Page(tmp_path / "texts.html")
+    rows = page.data("map", "picks")["row"]
+    assert page.data("map", "picks")["story"] == [data["story"][row].as_py() for row in rows]
+    assert f"text='story', model='m', cache='{tmp_path / 'cache'}'" in printed(page, "again")

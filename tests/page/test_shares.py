@@ -59,3 +59,13 @@ def test_long_texts_are_cut():
     _, names = encode(np.array(["x" * 500]))
     assert len(names[0]) == 200
     assert names[0].endswith("…")
+
+
+def test_picks_are_also_counted_once_each():
+    items = kofn.Items(rows=4, labels=np.array(["a", "a", "b", "b"]))
+    selection = kofn.Selection(indices=np.array([0, 1, 2]), weights=np.array([1.0, 1.0, 2.0]))
+    subject = read_subject(selection, items, {}, Run())
+    found = compare(subject, subject.kinds[0])
+    assert found.apart == 0
+    assert dict(zip(found.names, found.plain)) == pytest.approx({"a": 2 / 3, "b": 1 / 3})
+    assert found.apart_plain == pytest.approx(2 / 3 - 1 / 2)

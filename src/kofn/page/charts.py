@@ -7,25 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from kofn.page.atlas import Atlas, Points
 from kofn.page.coverage import Coverage, curve
 from kofn.page.shares import Shares, Weighing
 from kofn.page.subject import Subject
-from kofn.page.words import distances, percent, rows
+from kofn.page.words import distances, percent
 
-INKS = ("ink", "soft", "line", "rows", "band", "accent", "paper")
+INKS = ("ink", "soft", "line", "rows", "band", "accent", "glow", "paper")
 """Colours, by the names of the page's CSS variables: it sets them as signals, so that a theme can change in place."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 
-TIP = 60
-"""Characters of a text that are shown at a point of the map."""
-
 SHOWN = 20
 """Labels drawn at most."""
-
-OWN = ("x", "y", "weight", "nearest pick", "at distance", "stands for")
-"""Columns that the map makes itself."""
 
 Columns = dict[str, list[Any]]
 
@@ -54,46 +47,11 @@ class Chart:
     renderer: str = "svg"
 
 
-def map_chart(subject: Subject, coverage: Coverage, atlas: Atlas) -> Chart:
-    """The whole in grey, the picks in one colour sized by weight, rows of `have` hollow."""
-    import altair as alt
-
-    where = {"x": alt.X("x:Q", axis=None, scale=_loose(12)), "y": alt.Y("y:Q", axis=None, scale=_loose(12))}
-    data = {"whole": _points(subject, atlas.whole, coverage), "held": _points(subject, atlas.held)}
-    picks = _points(subject, atlas.picks)
-    weights = subject.selection.weights[atlas.at]
-    picks["weight"] = [_short(w, 6) for w in weights]
-    picks["stands for"] = [f"{rows(float(w))} {'row' if w == 1 else 'rows'}" for w in weights]
-    data["picks"] = picks
-    largest = float(np.clip(90_000 / max(1, len(atlas.at)), 70, 480))
-    heaviest = float(subject.selection.weights.max())
-    narrow = "min(1, width / 640)"
-    areas = {"rangeMin": alt.ExprRef(f"{largest / 12} * {narrow}"), "rangeMax": alt.ExprRef(f"{largest} * {narrow}")}
-    size = alt.Size("weight:Q", legend=None, scale=alt.Scale(domain=[0, heaviest], **areas))
-    dust = float(np.clip(30_000 / max(1, len(atlas.whole.rows)), 11, 22))
-    layers = [
-        _source("whole")
-        .mark_circle(size=alt.ExprRef(f"{dust} * {narrow}"), opacity=0.7, color=_ink("rows"))
-        .encode(tooltip=_tips(data["whole"]), **where),
-        _source("held")
-        .mark_point(size=34, strokeWidth=1.3, filled=False, color=_ink("ink"))
-        .encode(tooltip=_tips(data["held"]), **where),
-        _source("picks")
-        .mark_circle(opacity=0.9, color=_ink("accent"), stroke=_ink("paper"), strokeWidth=0.8)
-        .encode(size=size, tooltip=_tips(picks), **where),
-    ]
-    layers = [
-        layer for layer, set_ in zip(layers, (atlas.whole, atlas.held, atlas.picks), strict=True) if len(set_.rows)
-    ]
-    about = f"Map of the rows: {len(atlas.picks.rows):,} picks among {len(atlas.whole.rows):,} other rows."
-    return Chart("map", about, _compiled(alt.layer(*layers), height="container"), data, "canvas")
-
-
 def curve_chart(subject: Subject, coverage: Coverage) -> Chart:
     """Share of rows within distance r of a pick, random choices as a band behind."""
     import altair as alt
 
-    x = alt.X("r:Q", title=f"r ({distances(subject)})", scale=alt.Scale(zero=False, nice=False))
+    x = alt.X("r:Q", title=f"r, {distances(subject)}", scale=alt.Scale(zero=False, nice=False))
     share: dict[str, Any] = {"axis": _percents(5), "scale": alt.Scale(domain=[0, 1])}
     tips = [
         alt.Tooltip("r:Q", format=".3~f"),
@@ -103,7 +61,7 @@ def curve_chart(subject: Subject, coverage: Coverage) -> Chart:
     base = _source("curve")
     layers = [
         base.mark_area(color=_ink("band")).encode(
-            x=x, y=alt.Y("low:Q", title="rows within r of a pick", **share), y2="high:Q"
+            x=x, y=alt.Y("low:Q", title="share of rows within r of a pick", **share), y2="high:Q"
         ),
         base.mark_line(color=_ink("soft"), strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=alt.Y("mean:Q", **share)),
         base.mark_line(color=_ink("accent"), strokeWidth=2.5).encode(x=x, y=alt.Y("picks:Q", **share)),
@@ -115,7 +73,7 @@ def curve_chart(subject: Subject, coverage: Coverage) -> Chart:
     )
 
 
-def ladder_chart(coverage: Coverage, k: int) -> Chart:
+def ladder_chart(subject: Subject, coverage: Coverage, k: int) -> Chart:
     """Mean distance against the number of random rows, and where this selection lies."""
     import altair as alt
 
@@ -124,31 +82,38 @@ def ladder_chart(coverage: Coverage, k: int) -> Chart:
     x = alt.X(
         "k:Q", title="rows chosen (logarithmic scale)", scale=alt.Scale(type="log", nice=False, padding=14), axis=axis
     )
-    y: dict[str, Any] = {"title": "mean distance to the nearest pick", "scale": alt.Scale(zero=False)}
-    random, this, reach = _source("random"), _source("this"), _source("reach")
+    y: dict[str, Any] = {"title": f"mean {distances(subject)} to the nearest pick", "scale": alt.Scale(zero=False)}
+    random, this, reach, own = _source("random"), _source("this"), _source("reach"), _source("own")
     distance = alt.Tooltip("mean:Q", title="mean distance", format=".4~g")
     tips = [alt.Tooltip("k:Q", title="random rows", format=","), distance]
     mine = [alt.Tooltip("k:Q", title="these picks", format=","), distance]
+    cut = [alt.Tooltip("k:Q", title="the first picks", format=","), distance]
     layers = [
         random.mark_area(color=_ink("band")).encode(x=x, y=alt.Y("low:Q", **y), y2="high:Q"),
         random.mark_line(color=_ink("soft"), strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=alt.Y("mean:Q", **y)),
         random.mark_circle(color=_ink("soft"), size=36, opacity=1).encode(x=x, y=alt.Y("mean:Q", **y), tooltip=tips),
         reach.mark_line(color=_ink("accent"), strokeWidth=1.5, strokeDash=[2, 3]).encode(x=x, y=alt.Y("mean:Q", **y)),
+        own.mark_line(color=_ink("accent"), strokeWidth=2.5).encode(x=x, y=alt.Y("mean:Q", **y)),
+        own.mark_circle(color=_ink("accent"), size=36, opacity=1).encode(x=x, y=alt.Y("mean:Q", **y), tooltip=cut),
         this.mark_circle(color=_ink("accent"), size=150, opacity=1).encode(x=x, y=alt.Y("mean:Q", **y), tooltip=mine),
     ]
-    means = ladder.means
+    random_means = ladder.means
     columns: Columns = {
         "k": [int(size) for size in ladder.sizes],
         "mean": [_short(v) for v in ladder.mean],
-        "low": [_short(v) for v in means.min(axis=0)],
-        "high": [_short(v) for v in means.max(axis=0)],
+        "low": [_short(v) for v in random_means.min(axis=0)],
+        "high": [_short(v) for v in random_means.max(axis=0)],
     }
     ours = _short(coverage.mean)
     ends = [k, matched] if matched is not None and np.isfinite(matched) else []
+    if coverage.own is None:
+        del layers[4:6]
     if not ends:
         del layers[3]
+    sizes, means = coverage.own or ((), ())
     data: dict[str, Columns] = {
         "random": columns,
+        "own": {"k": [int(size) for size in sizes], "mean": [_short(v) for v in means]},
         "this": {"k": [k], "mean": [ours]},
         "reach": {"k": ends, "mean": [ours] * len(ends)},
     }
@@ -166,7 +131,7 @@ def weights_chart(weighing: Weighing) -> Chart:
     scale = alt.Scale(type="log", nice=False) if steep else alt.Scale(zero=True)
     axis = alt.Axis(values=_decades(ordered[-1], ordered[0]), format="~s") if steep else _few("~s")
     title = "rows that it stands for" + (" (logarithmic scale)" if steep else "")
-    x = alt.X("pick:Q", title="picks, heaviest first", scale=alt.Scale(nice=False), axis=_few(",d"))
+    x = alt.X("pick:Q", title="picks, heaviest first (rank)", scale=alt.Scale(nice=False), axis=_few(",d"))
     y = alt.Y("weight:Q", title=title, scale=scale, axis=axis)
     tips = [alt.Tooltip("pick:Q", format=","), alt.Tooltip("weight:Q", title="stands for", format=",.4~g")]
     layers = [_source("weights").mark_line(color=_ink("accent"), strokeWidth=2.5).encode(x=x, y=y)]
@@ -186,69 +151,38 @@ def shares_chart(shares: Shares, number: int) -> Chart:
 
     shown = min(SHOWN, len(shares.names))
     y = alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=150, ticks=False, domain=False, grid=True))
-    x: dict[str, Any] = {"axis": _percents(5), "title": "share", "scale": alt.Scale(zero=False, padding=10)}
+    x: dict[str, Any] = {
+        "axis": _percents(5),
+        "title": "share of the rows, and of the picks",
+        "scale": alt.Scale(zero=False, padding=10),
+    }
     tips = [
         alt.Tooltip("name:N", title=shares.title),
-        "rows:N",
-        "picks:N",
+        alt.Tooltip("rows:N", title="of the rows"),
+        alt.Tooltip("picks:N", title="of the picks, by weight"),
+        alt.Tooltip("once:N", title="of the picks, each counted once"),
         alt.Tooltip("count:Q", title="number of picks", format=","),
     ]
     base = _source("shares")
     layers = [
         base.mark_rule(color=_ink("soft"), strokeWidth=1.5).encode(y=y, x=alt.X("whole:Q", **x), x2="picked:Q"),
+        base.mark_point(color=_ink("accent"), size=60, strokeWidth=1.4, filled=False, opacity=0.9).encode(
+            y=y, x=alt.X("plain:Q", **x), tooltip=tips
+        ),
         base.mark_circle(color=_ink("soft"), size=70, opacity=1).encode(y=y, x=alt.X("whole:Q", **x), tooltip=tips),
         base.mark_circle(color=_ink("accent"), size=90, opacity=1).encode(y=y, x=alt.X("picked:Q", **x), tooltip=tips),
     ]
-    whole, picked = shares.whole[:shown], shares.picks[:shown]
+    whole, picked, plain = shares.whole[:shown], shares.picks[:shown], shares.plain[:shown]
     columns: Columns = {
         "name": _apart(shares.names[:shown]),
         "whole": [_short(v) for v in whole], "picked": [_short(v) for v in picked],
+        "plain": [_short(v) for v in plain], "once": [percent(float(v)) for v in plain],
         "rows": [percent(float(v)) for v in whole], "picks": [percent(float(v)) for v in picked],
         "count": [int(v) for v in shares.counts[:shown]],
     }  # fmt: skip
     about = f"Share of each value of {shares.title} in the rows and in the picks."
     spec = _compiled(alt.layer(*layers), height=24 * shown + 8)
     return Chart(f"shares{number}", about, spec, {"shares": columns})
-
-
-def _points(subject: Subject, points: Points, coverage: Coverage | None = None) -> Columns:
-    columns: Columns = {
-        "x": [_short(v, 4) for v in points.place[:, 0]],
-        "y": [_short(v, 4) for v in points.place[:, 1]],
-    }
-    described = subject.describe(points.rows)
-    for name in described[0] if described else ():
-        columns[_free(name)] = [_brief(each[name]) for each in described]
-    if coverage is not None and len(points.rows):
-        order = np.argsort(coverage.rows)
-        at = order[np.searchsorted(coverage.rows, points.rows, sorter=order)]
-        columns["nearest pick"] = [f"row {row}" for row in coverage.nearest[at]]
-        columns["at distance"] = [_short(v, 3) for v in coverage.distance[at]]
-    return columns
-
-
-def _brief(value: Any) -> Any:
-    """Text short enough that 6,000 points of three columns in any script keep the page under 5 MB."""
-    return value if not isinstance(value, str) or len(value) <= TIP else value[: TIP - 1] + "…"
-
-
-def _free(name: str) -> str:
-    """A column's name that is none of the chart's own."""
-    return f"{name} (column)" if name in OWN else name
-
-
-def _tips(columns: Columns) -> list[Any]:
-    import altair as alt
-
-    names = [name for name in columns if name not in ("x", "y", "weight")]
-    return [alt.Tooltip(field=_escaped(name), type="nominal", title=name) for name in names]
-
-
-def _escaped(name: str) -> str:
-    """A field's name in which dots and brackets are no paths into nested data."""
-    for sign in ("\\", ".", "[", "]"):
-        name = name.replace(sign, f"\\{sign}")
-    return name
 
 
 def _apart(names: list[str]) -> list[str]:
@@ -274,12 +208,6 @@ def _ink(name: str) -> Any:
     import altair as alt
 
     return alt.ExprRef(name)
-
-
-def _loose(padding: int) -> Any:
-    import altair as alt
-
-    return alt.Scale(zero=False, nice=False, padding=padding)
 
 
 def _few(form: str) -> Any:

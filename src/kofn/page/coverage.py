@@ -83,6 +83,10 @@ class Coverage:
         The picks, and the rows of `have`, that distances were measured to: row numbers and vectors.
     twins : int
         Picks that are exact duplicates of an earlier pick.
+    copies : int
+        Measured rows that are exact duplicates of another measured row that comes before them.
+    own : tuple of (int64 (s,), float64 (s,)) or None
+        How many of the picks, in their order, and the mean distance to those; None where fewer picks are not the first ones.
     """
 
     rows: Rows
@@ -96,6 +100,8 @@ class Coverage:
     picks: tuple[Rows, Floats]
     held: tuple[Rows, Floats]
     twins: int
+    copies: int = 0
+    own: tuple[Rows, Doubles] | None = None
 
     @property
     def mean(self) -> float:
@@ -132,6 +138,15 @@ class Coverage:
         """Positions of the measured rows farthest from any pick, farthest first, ties to the lowest row number."""
         return np.lexsort((self.rows, -self.distance))[:count]
 
+    def farthest(self) -> dict[int, tuple[int, float]]:
+        """Of the measured rows that are nearest to a pick the one farthest from it, as pick: (row, distance); without itself."""
+        order = self.worst(len(self.rows))
+        order = order[self.rows[order] != self.nearest[order]]
+        picks, first = np.unique(self.nearest[order], return_index=True)
+        at = order[first]
+        found = zip(self.rows[at].tolist(), self.distance[at].tolist(), strict=True)
+        return dict(zip(picks.tolist(), found, strict=True))
+
 
 def measure(subject: Subject) -> Coverage:
     """Distances of the measured rows to the picks and to random choices. O(m d) for m rows and all that is compared."""
@@ -149,15 +164,32 @@ def measure(subject: Subject) -> Coverage:
     vectors = Vectors(blocks, [rows, picks, held, *ahead])
     x = vectors.of(rows)
     near = Near(subject, x, held, vectors)
-    squared, nearest = near.to(picks)
-    distance, weights = np.sqrt(squared), subject.of(rows)
+    weights = subject.of(rows)
+    sizes = _sizes(subject)
+    distance, nearest, means = _one_by_one(
+        near, picks, weights, sizes[sizes < len(picks)] if subject.prefix and subject.bad is None else []
+    )
     mean = float(np.average(distance, weights=weights))
     ladder, random = _climb(subject, near, seeds, weights, mean)
     of_picks = vectors.of(picks)
     return Coverage(
         rows=rows, x=x, distance=distance, nearest=nearest, weights=weights, seeds=seeds, random=random, ladder=ladder,
-        picks=(picks, of_picks), held=(held, vectors.of(held)), twins=_twins(of_picks),
+        picks=(picks, of_picks), held=(held, vectors.of(held)), twins=_twins(of_picks), copies=_twins(x), own=means,
     )  # fmt: skip
+
+
+def _one_by_one(
+    near: Near, picks: Rows, weights: Doubles, sizes: Any
+) -> tuple[Doubles, Rows, tuple[Rows, Doubles] | None]:
+    """Distances to the picks; on the way, where there are `sizes`, the mean distances to the first of them."""
+    state, before, means = None, 0, []
+    for size in [*sizes, len(picks)]:
+        state = near.to(picks[before:size], state)
+        means.append(float(np.average(np.sqrt(state[0]), weights=weights)))
+        before = size
+    assert state is not None
+    own = (np.array([*sizes, len(picks)], np.int64), np.array(means)) if len(sizes) else None
+    return np.sqrt(state[0]), state[1], own
 
 
 class Vectors:
@@ -215,7 +247,7 @@ def _climb(
 ) -> tuple[Ladder, Doubles]:
     """Random choices of more and more rows, until they cover as well as `goal` or cost too much."""
     k = len(subject.selection)
-    sizes = np.unique([int(np.clip(round(k * step), 1, subject.free)) for step in STEPS])
+    sizes = _sizes(subject)
     state: list[Any] = [None] * len(seeds)
     means: list[list[float]] = [[] for _ in seeds]
     at_k = np.empty((len(seeds), len(weights)))
@@ -236,6 +268,11 @@ def _climb(
         if done == len(sizes) and not covered and following > size and _affordable(near, following, size, len(seeds)):
             sizes = np.append(sizes, following)
     return Ladder(sizes, np.array(means), int(np.searchsorted(sizes, k))), at_k
+
+
+def _sizes(subject: Subject) -> Rows:
+    k = len(subject.selection)
+    return np.unique([int(np.clip(round(k * step), 1, subject.free)) for step in STEPS])
 
 
 def _affordable(near: Near, size: int, before: int, seeds: int) -> bool:

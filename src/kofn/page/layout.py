@@ -2,41 +2,60 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from kofn.page.atlas import Atlas
-from kofn.page.charts import SHOWN, Chart, curve_chart, ladder_chart, map_chart, shares_chart, weights_chart
+from kofn.page.advice import NOT_FOR
+from kofn.page.again import check, command
+from kofn.page.atlas import PICKS, Atlas
+from kofn.page.charts import SHOWN, Chart, curve_chart, ladder_chart, shares_chart, weights_chart
 from kofn.page.coverage import Coverage, curve
-from kofn.page.html import document, element, table, text
+from kofn.page.gallery import Gallery, show_least, show_missing, show_picks
+from kofn.page.html import document, element, text
+from kofn.page.mapchart import map_chart
 from kofn.page.shares import Shares, Weighing
 from kofn.page.subject import Subject
 from kofn.page.words import (
+    FEATURES,
     about,
-    check,
-    command,
-    distances,
     enough,
     halves,
     headline,
     idea,
     listed,
     number,
+    own_curve,
     percent,
     plural,
     shares_in_words,
     spread,
     underline,
+    unit,
     warnings,
     weights_in_words,
     within,
 )
 from kofn.registry import METHODS, method_class
 
-LEAST = 12
-"""Rows named among the least covered."""
+USE = """import numpy as np
+import pandas as pd
+
+subset = pd.{read}
+# an average over all rows
+np.average(subset["value"], weights=subset["kofn_weight"])
+# training, x and y taken from the subset
+model.fit(x, y, sample_weight=subset["kofn_weight"])
+"""
+"""How weights are used, for whoever has never done it."""
+
+READERS = {
+    ".parquet": "read_parquet({path!r})", ".arrow": "read_feather({path!r})", ".csv": "read_csv({path!r})",
+    ".jsonl": "read_json({path!r}, lines=True)",
+}  # fmt: skip
+"""pandas' reader of each format that keeps the weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,20 +66,26 @@ class Findings:
     ----------
     subject : Subject
     coverage, atlas : or None
-        None where there are no embeddings.
+        None where there are no embeddings; a map can also be drawn by columns.
+    gallery : Gallery
+        The picks and rows that are shown one by one.
     weighing : Weighing
     shares : list of Shares
     page, out : str or None
         Where the page, and the picks, are written.
+    look : dict
+        Options of the page that were given, by name.
     """
 
     subject: Subject
     coverage: Coverage | None
     atlas: Atlas | None
+    gallery: Gallery
     weighing: Weighing
     shares: list[Shares]
     page: str
     out: str | None
+    look: dict[str, Any]
     charts: list[Chart] = field(default_factory=list)
 
     @property
@@ -68,7 +93,9 @@ class Findings:
         """Number of picks."""
         return len(self.subject.selection)
 
-    def figure(self, chart: Chart, caption: str, legend: list[tuple[str, str]], css: str = "chart") -> str:
+    def figure(
+        self, chart: Chart, caption: str, legend: list[tuple[str, str]], css: str = "chart", below: str = ""
+    ) -> str:
         """A chart with its legend, as (class of the mark, words), and its caption; keeps the chart for the script."""
         self.charts.append(chart)
         marks = [element("li", element("span", css=mark), text("span", words)) for mark, words in legend]
@@ -80,14 +107,14 @@ class Findings:
             role="img",
             **{"aria-label": chart.about},
         )
-        return element("figure", element("ul", *marks, css="legend"), place, text("figcaption", caption))
+        return element("figure", element("ul", *marks, css="legend"), place, below, text("figcaption", caption))
 
 
 def lay_page(found: Findings) -> str:
     """The whole page as HTML."""
     sections = [
-        _opening(found), _map(found), _how_well(found), _how_many(found), _weights(found), _shares(found), _method(found),
-        _footer(found),
+        _opening(found), _map(found), show_picks(found.subject, found.gallery), _lost(found), _how_many(found), _shares(found),
+        _weights(found), _method(found), _footer(found),
     ]  # fmt: skip
     title = headline(found.subject, found.coverage)
     return document(f"kofn: {title}", element("main", *sections), found.charts)
@@ -140,73 +167,52 @@ def _tile(name: str, value: str, beside: str) -> str:
 
 def _map(found: Findings) -> str:
     subject, coverage, atlas = found.subject, found.coverage, found.atlas
-    if coverage is None or atlas is None:
+    if atlas is None:
         return ""
     legend = [("dot", "picks, larger where they stand for more rows"), ("dot rows", "other rows")]
     if len(atlas.held.rows):
         legend.append(("dot held", "rows you had"))
+    if coverage is not None:
+        legend.append(("dot glow", "rows nearest to a pick that is clicked"))
     drawn = [f"{len(atlas.whole.rows):,} other rows"]
     if len(atlas.picks.rows) < found.k:
-        drawn.insert(0, f"the {len(atlas.picks.rows):,} heaviest picks")
+        which = ", the heaviest" if found.k > PICKS else ""
+        drawn.insert(0, f"{len(atlas.picks.rows):,} of {found.k:,} picks{which}")
     else:
         drawn.insert(0, f"all {found.k:,} picks" if found.k > 1 else "the pick")
-    caption = (
-        f"Drawn: {' and '.join(drawn)}. Rows that are near one another in the data are near in the picture; how far apart two "
-        "clouds lie says little, and the axes have no unit. Hover or tap for what a point is."
-    )
+    caption = f"Drawn: {' and '.join(drawn)}. {atlas.how} Hover or tap for what a point is."
     chart = map_chart(subject, coverage, atlas)
-    return element(
-        "section", text("h2", "What was kept"), found.figure(chart, caption, legend, "chart map"), id="map-section"
-    )
+    click = "Click a pick to light up the rows that it stands for."
+    lit = text("p", click, id="lit", **{"aria-live": "polite"}) if coverage is not None else ""
+    figure = found.figure(chart, caption, legend, "chart map", lit)
+    return element("section", text("h2", "What was kept"), figure, id="map-section")
 
 
-def _how_well(found: Findings) -> str:
+def _lost(found: Findings) -> str:
+    """What the picks do not stand for: the least covered rows, distances beside random rows, values without a pick."""
     subject, coverage = found.subject, found.coverage
+    missing = show_missing(found.shares)
     if coverage is None:
-        return ""
+        lead = text("p", "No embeddings were given, so only labels and groups can be missed.", css="soft")
+        return element("section", text("h2", "What was lost"), lead, missing, id="lost") if missing else ""
     low, high = _draws(coverage)
     legend = [("stroke", "these picks"), ("stroke random", f"{plural(found.k, 'random row')}: mean and range of {low}")]
     caption = (
-        f"The share of rows that have a pick within r; higher is better. Seeds of the draws: {high}. {_unit(subject)}"
+        f"The share of rows that have a pick within r; higher is better. Seeds of the draws: {high}. {unit(subject)}"
     )
-    head = [("row", ""), ("distance", "figure"), ("nearest pick", "")]
-    return element(
-        "section",
-        text("h2", "How well the picks cover the rows"),
+    parts = [
         text("p", within(curve(coverage, 2000), found.k)),
         found.figure(curve_chart(subject, coverage), caption, legend),
-        text("h3", f"The {min(LEAST, len(coverage.rows))} least covered rows"),
-        text("p", "What was lost, if anything was: the rows farthest from any pick.", css="soft"),
-        table(head, _least(subject, coverage)),
-        id="coverage",
-    )
-
-
-def _unit(subject: Subject) -> str:
-    return f"Distances: {distances(subject)}" + (
-        ", 0 to 2." if subject.selection.metric == "cosine" else ", in units of the data."
-    )
+        text("h3", f"The {len(found.gallery.least)} least covered rows, each beside its nearest pick"),
+        show_least(subject, coverage, found.gallery),
+    ]
+    if missing:
+        parts += [text("h3", "Labels and groups without a pick"), missing]
+    return element("section", text("h2", "What was lost"), *parts, id="lost")
 
 
 def _draws(coverage: Coverage) -> tuple[str, str]:
     return f"{len(coverage.seeds)} draws", ", ".join(str(seed) for seed in coverage.seeds)
-
-
-def _least(subject: Subject, coverage: Coverage) -> list[list[str]]:
-    worst = coverage.worst(LEAST)
-    rows = subject.describe(coverage.rows[worst])
-    near = subject.describe(coverage.nearest[worst])
-    return [
-        [_named(row), number(float(coverage.distance[at])), _named(pick)]
-        for at, row, pick in zip(worst, rows, near, strict=True)
-    ]
-
-
-def _named(row: dict[str, Any]) -> str:
-    """A row by its number and whatever else it is called; bare numbers with the name of their column."""
-    known = {name: str(value) for name, value in row.items() if name != "row" and str(value) != str(row["row"])}
-    rest = " · ".join(f"{name} {value}" if value.replace(".", "").isdigit() else value for name, value in known.items())
-    return str(row["row"]) + (f"<br>{text('small', rest)}" if rest else "")
 
 
 def _how_many(found: Findings) -> str:
@@ -215,6 +221,8 @@ def _how_many(found: Findings) -> str:
         return ""
     matched = coverage.as_good_as()
     legend = [("dot", f"these {plural(found.k, 'pick')}"), ("stroke random", "random rows: mean and range")]
+    if coverage.own is not None:
+        legend.insert(1, ("stroke", "the first of these picks, as a smaller k would choose them"))
     caption = "Lower is better."
     if matched is not None and np.isfinite(matched):
         caption += f" The dotted line leads to the number of random rows that come as close: about {about(matched)}."
@@ -222,7 +230,8 @@ def _how_many(found: Findings) -> str:
         "section",
         text("h2", "How many would have been enough"),
         text("p", f"{enough(coverage, found.k)} {halves(coverage.ladder)}"),
-        found.figure(ladder_chart(coverage, found.k), f"{caption} {_unit(found.subject)}", legend),
+        text("p", other) if (other := own_curve(found.subject, coverage)) else "",
+        found.figure(ladder_chart(found.subject, coverage, found.k), f"{caption} {unit(found.subject)}", legend),
         id="enough-section",
     )
 
@@ -231,17 +240,37 @@ def _weights(found: Findings) -> str:
     weighing = found.weighing
     parts = [text("h2", "How much each pick counts"), text("p", weights_in_words(weighing))]
     if not weighing.equal:
-        caption = f"{plural(weighing.few, 'pick')} of {found.k:,} account for {percent(weighing.share)} of the rows."
-        parts.append(found.figure(weights_chart(weighing), caption, []))
+        parts.append(element("pre", _escaped(_use(found.out))))
+        parts.append(found.figure(weights_chart(weighing), "Every pick's weight, heaviest first.", []))
+    if found.subject.selection.inclusion is not None:
+        written = (
+            found.out if found.out is not None and found.out.endswith((".parquet", ".arrow")) else "subset.parquet"
+        )
+        said = (
+            "The chance of every pick is known, so a value measured on the picks tells of all rows, with an interval:"
+        )
+        parts += [
+            text("p", said),
+            element("pre", _escaped(shlex.join(["kofn", "estimate", written, "--value", "COL"]))),
+        ]
     return element("section", *parts, id="weights")
+
+
+def _use(out: str | None) -> str:
+    path = out if out is not None and out.endswith(tuple(READERS)) else "subset.parquet"
+    read = READERS[path[path.rindex(".") :]].format(path=path)
+    return USE.format(read=read).rstrip()
 
 
 def _shares(found: Findings) -> str:
     if not found.shares:
         return ""
-    parts = [text("h2", "Who is in, and how often")]
+    parts = [text("h2", "Fairness: who is in, and how often")]
     for at, each in enumerate(found.shares):
-        legend = [("dot soft", "share of the rows"), ("dot", "share of the picks, by weight")]
+        legend = [
+            ("dot soft", "share of the rows"), ("dot", "share of the picks, by weight"),
+            ("dot hollow", "share of the picks, each counted once"),
+        ]  # fmt: skip
         caption = "Largest gap first."
         if len(each.names) > SHOWN:
             caption += f" The {SHOWN} largest gaps of {len(each.names):,} values are drawn."
@@ -263,6 +292,10 @@ def _method(found: Findings) -> str:
         parts.append(
             text("p", f"It was run on parts ({run['mode']}); what is left of the guarantee: {run['guarantee']}.")
         )
+    if subject.method in NOT_FOR:
+        parts.append(
+            element("p", text("b", "When not to use it."), " ", text("span", f"{_upper(NOT_FOR[subject.method])}."))
+        )
     paper = method_class(subject.method).paper if subject.method in METHODS else None
     if paper is not None:
         cited = f"{paper.authors.replace(' and ', ', ')}: {paper.title}. {paper.venue}, {paper.year}."
@@ -274,16 +307,20 @@ def _method(found: Findings) -> str:
         parts.append(element("p", text("span", f"Paper: {cited}"), " ", link))
     parts += [
         text("h3", "To get it again"),
-        element("pre", _escaped(command(subject, found.out, found.page))),
+        element("pre", _escaped(command(subject, found.out, found.page, found.look)), id="again"),
         element("dl", *(text("dt", name) + text("dd", value) for name, value in _circumstances(subject))),
         text("h3", "Check it"),
         text(
             "p",
             "It counts the weights and the objective again from the data; rerun also chooses again and compares bit for bit.",
         ),
-        element("pre", _escaped(check(subject, found.out))),
+        element("pre", _escaped(check(subject, found.out)), id="check"),
     ]
     return element("section", *parts, id="method")
+
+
+def _upper(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _paragraph(plain: str) -> str:
@@ -300,11 +337,15 @@ def _paragraph(plain: str) -> str:
 
 def _circumstances(subject: Subject) -> list[tuple[str, str]]:
     p = subject.selection.provenance
-    settings = ", ".join(f"{name} = {value}" for name, value in p.get("parameters", {}).items())
+    settings = ", ".join(f"{name} = {value}" for name, value in sorted(p.get("parameters", {}).items()))
     known = [
         ("Seed", p.get("seed")),
         ("Parameters", settings),
         ("Data", f"{subject.n:,} rows" + (f" of {subject.d:,} numbers" if subject.d else "")),
+        (
+            "Features",
+            next((note for note in p.get("notes", []) if note.startswith(FEATURES)), "").removeprefix(FEATURES).strip(),
+        ),
         ("Fingerprint", p.get("data", {}).get("fingerprint")),
         ("Versions", f"kofn {p['kofn']}, numpy {p['numpy']}, {p['blas']}" if "kofn" in p else None),
         ("How", p.get("run", {}).get("mode")),

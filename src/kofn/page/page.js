@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const charts = JSON.parse(document.getElementById("charts").textContent);
-  const inks = ["ink", "soft", "line", "rows", "band", "accent", "paper"];
+  const inks = ["ink", "soft", "line", "rows", "band", "accent", "glow", "paper"];
   const views = [];
 
   function color(name) {
@@ -25,6 +25,11 @@
     if (empty) return;
     bubble.replaceChildren();
     for (const [name, text] of Object.entries(value)) {
+      if (name === "picture") {
+        if (text) bubble.prepend(Object.assign(document.createElement("img"), { src: text, alt: "" }));
+        continue;
+      }
+      if (text === "") continue;
       const key = document.createElement("b");
       key.textContent = name;
       const line = document.createElement("div");
@@ -35,6 +40,21 @@
     const room = document.documentElement.clientWidth - bubble.offsetWidth - 8;
     bubble.style.left = window.scrollX + Math.max(8, Math.min(at.clientX + 14, room)) + "px";
     bubble.style.top = window.scrollY + at.clientY + 16 + "px";
+  }
+
+  function light(chart, view) {
+    const said = document.getElementById("lit");
+    const before = said.textContent;
+    const near = chart.data.whole.near || [];
+    view.addEventListener("click", (_, item) => {
+      const pick = item && item.datum && item.datum.weight !== undefined ? item.datum : null;
+      view.signal("lit", pick ? pick.row : -1).run();
+      const count = pick ? near.filter((row) => row === pick.row).length : 0;
+      said.textContent = pick
+        ? `Row ${pick.row} stands for ${pick["stands for"]}. Lit: the ${count.toLocaleString("en")} rows of the picture that are ` +
+          "nearest to it. Click elsewhere to clear."
+        : before;
+    });
   }
 
   function draw(chart) {
@@ -51,6 +71,7 @@
     };
     return vegaEmbed(place, chart.spec, options).then((drawn) => {
       views.push(drawn.view);
+      if (document.getElementById("lit") && chart.name === "map") light(chart, drawn.view);
       drawn.view.addEventListener("touchstart", (event, item) => tooltip(null, event, item, item && item.tooltip));
     });
   }
@@ -64,6 +85,7 @@
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
   matchMedia("print").addEventListener("change", repaint);
+  addEventListener("beforeprint", () => { for (const each of document.querySelectorAll("details")) each.open = true; });
   document.addEventListener("scroll", () => { bubble.hidden = true; }, { passive: true });
   Promise.all(charts.map(draw)).then(
     () => { document.documentElement.dataset.drawn = String(charts.length); },

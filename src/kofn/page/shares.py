@@ -69,6 +69,16 @@ class Shares:
     missing: list[str]
 
     @property
+    def plain(self) -> Doubles:
+        """Share of the picks, each counted once, float64 (labels,)."""
+        return np.asarray(self.counts / self.counts.sum())
+
+    @property
+    def apart_plain(self) -> float:
+        """Total variation distance of the rows' shares and the picks', each pick counted once."""
+        return float(np.abs(self.whole - self.plain).sum() / 2)
+
+    @property
     def apart(self) -> float:
         """Total variation distance of the two: half the sum of the gaps."""
         return float(np.abs(self.whole - self.picks).sum() / 2)

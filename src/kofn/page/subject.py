@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,9 @@ from kofn.core.block import Blocks, Doubles, Rows
 from kofn.errors import UsageError
 from kofn.intake import Source, bad_rows_of, read_have, read_source, settle_embedding, source_of
 from kofn.items import Items
+from kofn.page.faces import Faces, Show, cut, find_show, meet
 from kofn.registry import METHODS, method_class
 from kofn.selection import Selection
-
-TEXT = 200
-"""Characters of a text that are shown."""
 
 MOST = 10_000
 """Different labels that are told apart."""
@@ -67,6 +65,14 @@ class Subject:
         What the caller's names of the rows are called, and row numbers to names.
     data : str or None
         The data's path, where they came by one.
+    source : Source
+        Where columns can be read.
+    show : Show or None
+        What people know rows by.
+    faces : Faces
+        What the rows that the page names look like; empty until they are met.
+    called : dict of int to str
+        The caller's names of the rows that have been met.
     asides : list of str
         What the reader must know of how the data were read.
     """
@@ -82,6 +88,10 @@ class Subject:
     ids: tuple[str, Callable[[Rows], list[str]]] | None
     data: str | None
     run: Run
+    source: Source
+    show: Show | None = None
+    faces: Faces = field(default_factory=lambda: Faces(None))
+    called: dict[int, str] = field(default_factory=dict)
     asides: list[str] = field(default_factory=list)
 
     @property
@@ -104,11 +114,25 @@ class Subject:
         """How many rows each of these stands for."""
         return np.ones(len(rows)) if self.weights is None else self.weights[rows]
 
+    @property
+    def prefix(self) -> bool:
+        """Whether the picks for a smaller k are the first of these."""
+        known = self.method in METHODS and method_class(self.method).prefix
+        return known and self.selection.strata is None and "part" not in self.selection.provenance.get("run", {})
+
+    def meeting(self, near: Rows, far: Rows) -> Subject:
+        """The same, with names, texts and pictures of these rows: those that sections name, then those of the map."""
+        rows = np.unique(np.concatenate([near, far])).astype(np.int64)
+        called = {} if self.ids is None else dict(zip(rows.tolist(), self.ids[1](rows), strict=True))
+        return replace(self, faces=meet(self.show, near, far), called=called)
+
     def describe(self, rows: Rows) -> list[dict[str, Any]]:
-        """What is known of these rows by name, each as {row, id, label, ...}; texts are cut."""
+        """What is known of these rows by name, each as {row, id, text, label, ...}; texts are cut."""
         known: dict[str, list[Any]] = {"row": [int(row) for row in rows]}
         if self.ids is not None:
-            known[self.ids[0]] = self.ids[1](rows)
+            known[self.ids[0]] = [self.called.get(int(row), "") for row in rows]
+        if self.show is not None and self.faces.texts:
+            known[self.show.title] = [self.faces.texts.get(int(row), "") for row in rows]
         for each in self.kinds:
             known[each.title] = [each.names[code] for code in each.codes[rows]]
         return [dict(zip(known, values, strict=True)) for values in zip(*known.values(), strict=True)]
@@ -120,7 +144,8 @@ def read_subject(selection: Selection, data: Any, given: dict[str, Any], run: Ru
     Parameters
     ----------
     given : dict
-        Columns by role (`ROLES`): a name, or an array of length n. What is missing is read from the provenance.
+        Columns by role (`ROLES`): a name, or an array of length n. What is missing is read from the provenance. "show" is
+        what people know rows by.
     """
     if not isinstance(selection, Selection):
         raise UsageError(
@@ -130,14 +155,28 @@ def read_subject(selection: Selection, data: Any, given: dict[str, Any], run: Ru
     if isinstance(data, Items):
         source = source_of(data)
     else:
-        dtype = selection.provenance.get("reading", {}).get("dtype")
-        source = read_source(data, embedding=roles["embedding"], dtype=dtype, run=run)
+        p = selection.provenance
+        dtype = p.get("reading", {}).get("dtype")
+        source = read_source(data, embedding=roles["embedding"], dtype=dtype, run=run, **_made(p, roles))
     if selection.provenance.get("n", source.n) != source.n or selection.indices.max(initial=0) >= source.n:
         raise UsageError(
             f"the picks were made among {selection.provenance.get('n', 'other')} rows, this data has {source.n}; "
             "give the data that was chosen from"
         )
-    return _subject(selection, data, source, roles, run)
+    return _subject(selection, data, source, {**roles, "show": given.get("show")}, run)
+
+
+def _made(p: dict[str, Any], roles: dict[str, Any]) -> dict[str, Any]:
+    """Of what the vectors were made, where the data hold none: plain columns, or texts."""
+    told = p.get("data", {})
+    if roles["embedding"] is not None:
+        return {}
+    if told.get("texts"):
+        from kofn.encoding import Texts
+
+        known = told["texts"]
+        return {"texts": Texts(known["column"], known["model"], known["folder"])}
+    return {"features": told["features"]} if told.get("features") else {}
 
 
 def _subject(selection: Selection, data: Any, source: Source, roles: dict[str, Any], run: Run) -> Subject:
@@ -157,6 +196,8 @@ def _subject(selection: Selection, data: Any, source: Source, roles: dict[str, A
         have=_mask(source, have, roles["id"]),
         kinds=_kinds(source, items, roles, asides),
         ids=_ids(source, items, roles["id"]),
+        source=source,
+        show=_show(source, roles),
         data=data if isinstance(data, str) else str(data) if hasattr(data, "__fspath__") else None,
     )  # fmt: skip
 
@@ -260,10 +301,16 @@ def encode(values: Any) -> tuple[NDArray[np.int32], list[str]]:
     return codes.astype(np.int32), names
 
 
-def cut(value: Any) -> str:
-    """A value as text of at most `TEXT` characters."""
-    text = "(none)" if value is None else str(value)
-    return text if len(text) <= TEXT else text[: TEXT - 1] + "…"
+def _show(source: Source, roles: dict[str, Any]) -> Show | None:
+    given = roles["show"] if roles["show"] is not None or source.texts is None else source.texts.column
+    columns = [] if source.embedding is None else list(source.embedding.columns)
+    taken, features = _taken(roles), columns if source.has_features else []
+    return find_show(source.dataset, given, taken if features else [*taken, *columns], source.n, features)
+
+
+def _taken(roles: dict[str, Any]) -> list[str]:
+    """Columns that the page shows in a role of their own."""
+    return [value for role, value in roles.items() if role in ("label", "group", "id") and isinstance(value, str)]
 
 
 def _ids(source: Source, items: Items | None, given: Any) -> tuple[str, Callable[[Rows], list[str]]] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from inspect import getdoc
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 
 from kofn.core.block import Doubles
 from kofn.core.objectives import OBJECTIVES
-from kofn.method import Method, default_of, parameters
 from kofn.page.coverage import Coverage, Ladder
 from kofn.page.shares import Shares, Weighing
 from kofn.page.subject import Subject
@@ -21,6 +19,10 @@ NARROW = "\u00a0"
 
 ALIKE = 1.1
 """A choice that N random rows match is told from one that k match when N is k times at least this."""
+
+
+FEATURES = "features:"
+"""How the note begins that says which columns became the vectors: no warning."""
 
 
 def number(value: float) -> str:
@@ -128,6 +130,18 @@ def halves(ladder: Ladder) -> str:
     )
 
 
+def own_curve(subject: Subject, coverage: Coverage) -> str:
+    """What is known of this method at other k."""
+    if coverage.own is None:
+        if subject.prefix or subject.method not in METHODS:
+            return ""
+        again = f"kofn compare {subject.data or 'DATA'} -k K,K,K --methods {subject.method}"
+        return f"For another k this method picks other rows; its curve costs a run for each k: `{again}`."
+    sizes, means = coverage.own
+    fewer = [f"{number(mean)} with {size:,}" for size, mean in zip(sizes, means) if size < sizes[-1]]
+    return f"With fewer picks by this method the mean distance is {', '.join(fewer[-2:])}." if fewer else ""
+
+
 def within(shares: dict[str, Any], k: int) -> str:
     """Read the curve at the distance that half of the rows are within."""
     at = int(np.searchsorted(shares["picks"], 0.5))
@@ -144,11 +158,16 @@ def weights_in_words(weighing: Weighing) -> str:
     k, ordered = len(weighing.ordered), weighing.ordered
     if weighing.equal:
         return f"Every pick counts the same: each stands for {rows(float(ordered[0]))} rows, so they can be used without weights."
+    few = (
+        ""
+        if len(ordered) < 10
+        else f"The heaviest {weighing.few:,} account for {percent(weighing.share)} of the rows. "
+    )
     return (
-        f"The heaviest pick stands for {rows(float(ordered[0]))} rows, the lightest for {rows(float(ordered[-1]))}. "
+        f"The heaviest pick stands for {rows(float(ordered[0]))} rows, the lightest for {rows(float(ordered[-1]))}. {few}"
         f"A weighted average over the {k:,} picks is as steady as a plain one over about "
         f"{weighing.effective:,.0f} (the effective sample size). "
-        "Use `kofn_weight` as the sample weight when you train or average; without it, rare rows count too much."
+        "Use `kofn_weight` as the sample weight when you train or average; without it, rare rows count too much:"
     )
 
 
@@ -158,8 +177,14 @@ def shares_in_words(shares: Shares) -> str:
     if abs(gap) < 5e-4:
         return "The picks, counted with their weights, show every value as often as the rows do."
     word = "more" if gap > 0 else "less"
+    once = (
+        ""
+        if abs(shares.apart_plain - shares.apart) < 5e-4
+        else f" (each pick counted once: {percent(shares.apart_plain)})"
+    )
     return (
-        f"Counted with their weights, the picks put {percent(shares.apart)} of their mass on other values than the rows do. "
+        f"Counted with their weights, the picks put {percent(shares.apart)} of their mass{once} on other values than the rows "
+        "do. "
         f"The largest gap: {shares.names[0]} makes up {percent(float(shares.whole[0]))} of the rows and "
         f"{percent(float(shares.picks[0]))} of the picks, {word} than its share."
     )
@@ -181,12 +206,23 @@ def warnings(subject: Subject, coverage: Coverage | None, weighing: Weighing, sh
         if coverage.twins:
             verb = "is an exact duplicate" if coverage.twins == 1 else "are exact duplicates"
             found.append(f"{plural(coverage.twins, 'pick')} {verb} of an earlier pick.")
+        if coverage.copies:
+            found.append(_copies(subject, coverage))
         if _aims_at_distance(subject) and k < subject.free and coverage.mean >= coverage.random_means.min():
             found.append("On average these picks are no closer to the rows than random picks.")
     if subject.bad is not None and subject.selection.provenance.get("reading", {}).get("invalid") != "drop":
         found.append(f"{int(subject.bad.sum()):,} rows hold NaN, infinity or null; distances leave them out.")
-    found.extend(f"{note[0].upper()}{note[1:]}." for note in subject.selection.provenance.get("notes", []) if note)
+    notes = [note for note in subject.selection.provenance.get("notes", []) if note and not note.startswith(FEATURES)]
+    found.extend(f"{note[0].upper()}{note[1:]}." for note in notes)
     return found + subject.asides
+
+
+def _copies(subject: Subject, coverage: Coverage) -> str:
+    verb = "is an exact duplicate" if coverage.copies == 1 else "are exact duplicates"
+    m = len(coverage.rows)
+    among = f"the {m:,} rows" if m == subject.n else f"the {m:,} rows that were measured (of {subject.n:,})"
+    alike = " in direction" if subject.selection.metric == "cosine" else ""
+    return f"{coverage.copies:,} of {among} {verb}{alike} of an earlier one; each copy counts as a row."
 
 
 def _aims_at_distance(subject: Subject) -> bool:
@@ -206,72 +242,26 @@ def idea(subject: Subject) -> list[str]:
 
 def distances(subject: Subject) -> str:
     """What a distance is, for axes."""
-    return "distance of unit vectors" if subject.selection.metric == "cosine" else "Euclidean distance"
+    return "distance (of unit vectors)" if subject.selection.metric == "cosine" else "distance (Euclidean)"
 
 
-def command(subject: Subject, out: str | None, page: str) -> str:
-    """What was run: for data on disk the command, else the call."""
-    p, columns = subject.selection.provenance, subject.selection.provenance.get("columns", {})
-    in_shell = subject.data is not None and subject.method in METHODS and "weight" not in columns
-    if not in_shell or "array" in columns.values():
-        return _call(subject)
-    words = [
-        "kofn",
-        "select",
-        str(subject.data),
-        "-k",
-        str(p.get("k", len(subject.selection))),
-        "--method",
-        subject.method,
-    ]
-    for name, value in _settings(subject).items():
-        words += [f"--{name}", str(value)] if name == "metric" else ["--set", f"{name}={value}"]
-    for role, name in columns.items():
-        words += [f"--{role}", name]
-    words += ["--seed", str(p.get("seed", 0)), *_reading(p), "--out", out or "subset.parquet", "--report", page]
-    return shlex.join(words)
+def unit(subject: Subject) -> str:
+    """What a distance is measured in, as a sentence."""
+    if subject.selection.metric == "cosine":
+        return "Distances are those of vectors made one long, from 0 to 2: the square is twice one minus the cosine."
+    features = subject.source.embedding if subject.source.has_features else None
+    if features is not None:
+        return f"Distances are Euclidean, over {len(features.columns):,} columns that were standardised or one-hot."
+    return "Distances are Euclidean, in units of the data."
 
 
-def _call(subject: Subject) -> str:
-    p = subject.selection.provenance
-    if "seed" not in p:
-        return f"{subject.method}(...).select(items, k={len(subject.selection)}, rng=rng)"
-    data = "data" if subject.data is None else repr(subject.data)
-    given = [f"k={p['k']}", f"method={subject.method!r}", f"seed={p['seed']}"]
-    given += [f"{name}={value!r}" for name, value in _settings(subject).items()]
-    for role, name in p.get("columns", {}).items():
-        given.append(f"{role}={role if name == 'array' else repr(name)}")
-    return f"kofn.select({', '.join([data, *given])})"
-
-
-def check(subject: Subject, out: str | None) -> str:
-    """How anyone can check the answer."""
-    if subject.data is None:
-        return "kofn.verify(selection, data, rerun=True)"
-    written = out if out is not None and out.endswith((".parquet", ".arrow")) else "subset.parquet"
-    return shlex.join(["kofn", "verify", written, subject.data, "--rerun"])
-
-
-def _settings(subject: Subject) -> dict[str, Any]:
-    """Parameters that are not at their defaults."""
-    given = subject.selection.provenance.get("parameters", {})
+def first_in_words(subject: Subject) -> str:
+    """What the order of picking means."""
+    if subject.prefix:
+        return "The first so many of the picks are what this method picks for a smaller k."
     if subject.method not in METHODS:
-        return dict(given)
-    usual = {each.name: default_of(each) for each in parameters(method_class(subject.method))}
-    usual = {name: value.settings() if isinstance(value, Method) else value for name, value in usual.items()}
-    return {name: value for name, value in given.items() if name not in usual or value != usual[name]}
-
-
-def _reading(p: dict[str, Any]) -> list[str]:
-    reading, words = p.get("reading", {}), []
-    if reading.get("invalid") == "drop":
-        words += ["--invalid", "drop"]
-    if reading.get("dtype"):
-        words += ["--dtype", str(reading["dtype"])]
-    memory = p.get("run", {}).get("memory")
-    if memory not in (None, 2 << 30):
-        words += ["--memory", str(memory)]
-    return words
+        return "In the order in which the method gave them."
+    return "The method chooses all at once: their order is not one of importance."
 
 
 def spread(values: Doubles) -> str:

@@ -1,0 +1,37 @@
+"""When not to use a method, in a sentence each: what its class does not say of itself."""
+
+from __future__ import annotations
+
+NOT_FOR = {
+    "uniform": (
+        "when rare kinds of rows must be seen and no column names the groups (`hierarchical`), or when every row should have a "
+        "pick close by (`facility`, `kmeans`)"
+    ),
+    "top": (
+        "when the highest scores are near copies of one another: draw in proportion to the score (`uniform` with a score), or "
+        "spread the picks by distance (`facility`) among the best rows"
+    ),
+    "facility": (
+        "above some 100,000 rows: the work grows with their square (`kmeans`, `sensitivity`); when no row may be far from "
+        "a pick (`kcenter`) or rare kinds count as much as common ones (`hierarchical`)"
+    ),
+    "kmeans++": (
+        "for the best cover of overlapping data, where it is hardly better than random rows: run `kmeans`, which begins with it"
+    ),
+    "kmeans": (
+        "when k is close to n (`facility`), when rare kinds matter as much as common ones (`hierarchical`), or when no row may "
+        "be far from a pick (`kcenter`); columns of very different spread must be standardised first"
+    ),
+    "sensitivity": (
+        "to estimate a mean that has little to do with how far a row is from the others: there `uniform` has the smaller error"
+    ),
+    "hierarchical": (
+        "when the picks should mirror the data (`uniform`, `kmeans`): it lifts what is rare, and what is compact among the "
+        "vectors gets few seats"
+    ),
+    "kcenter": (
+        "for rows that stand for the typical (`kmeans`, `facility`): it prefers the unusual, and without `outliers` its first "
+        "picks are often errors in the data"
+    ),
+}
+"""Every method of the registry."""
