@@ -306,3 +306,13 @@ def test_every_key_of_a_recipe_is_documented(capsys, data):
     recipe = keys_of(json.loads(out)["data"]["features"], "data.features.")
     assert recipe
     assert not {key for key in recipe if f"`{key}`" not in page}
+
+
+def test_an_output_in_the_folder_of_the_data_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "a.csv").write_text("a,b\n" + "".join(f"{i},{i % 7}\n" for i in range(50)))
+    code, _, err = run(capsys, "select parts -k 5 --out parts/picks.parquet")
+    assert code == 2
+    assert "lies in the folder of the data" in err
+    assert [each.name for each in (tmp_path / "parts").iterdir()] == ["a.csv"]

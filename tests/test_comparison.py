@@ -267,9 +267,13 @@ def test_what_cannot_be_compared_is_an_error_before_anything_is_run(x, given, sa
 
 
 def test_an_identifier_is_no_label(x, monkeypatch):
-    monkeypatch.setattr(pooled, "MOST_LABELS", 100)
-    with pytest.raises(DataError, match="240 different values, more than 100; name a column of labels"):
+    with pytest.raises(
+        DataError, match="240 different values in 240 rows, so it names no classes; name a column of labels"
+    ):
         kofn.compare(x, [10], label=np.arange(240), **QUICK)
+    monkeypatch.setattr(pooled, "MOST_LABELS", 100)
+    with pytest.raises(DataError, match="120 different values, more than 100; name a column of labels"):
+        kofn.compare(x, [10], label=np.arange(240) // 2, **QUICK)
 
 
 def test_each_method_is_timed_in_a_process_of_its_own_also_one_that_only_the_caller_knows(x, monkeypatch):

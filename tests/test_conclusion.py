@@ -138,3 +138,28 @@ def test_the_command_prints_a_sentence_and_json(subset):
     answer = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
     assert answer["low"] < answer["estimate"] < answer["high"]
     assert (answer["picks"], answer["rows"]) == (40, 500)
+
+
+def test_rows_with_a_score_of_zero_are_said_to_be_left_out_and_the_rest_is_estimated(tmp_path):
+    scores = np.r_[np.zeros(200), np.linspace(1, 3, 300)]
+    pq.write_table(pa.table({"score": scores, "c": np.full(500, 3.0)}), tmp_path / "data.parquet")
+    selection = kofn.select(str(tmp_path / "data.parquet"), 50, method="uniform", score="score")
+    selection.save(str(tmp_path / "s.parquet"), str(tmp_path / "data.parquet"))
+    found = conclude(str(tmp_path / "s.parquet"), "c")
+    assert found.overall.n == 300
+    assert found.overall.interval[0] <= 3 <= found.overall.interval[1]
+    assert found.notes == ("200 rows have a score of 0 and cannot be drawn: estimates are about the others",)
+    assert kofn.verify(str(tmp_path / "s.parquet"), str(tmp_path / "data.parquet")).failure is None
+
+
+def test_one_pick_that_everything_is_fitted_to_knows_no_error():
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    one = kofn.select(x, 1, method="uniform", score=np.linspace(1, 2, 200))
+    assert one.estimate([4.0], calibrated=True).interval == (-np.inf, np.inf)
+
+
+def test_groups_of_none_and_values_of_words_are_told_apart_or_refused():
+    selection = kofn.select(np.zeros((30, 1)), 4, method="uniform")
+    assert list(selection.estimate_by([1, 2, 3, 4], ["a", None, "a", "b"])) == ["(none)", "a", "b"]
+    with pytest.raises(KofnError, match="values are not numbers"):
+        selection.estimate(["a", "b", "c", "d"])

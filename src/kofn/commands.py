@@ -36,8 +36,8 @@ def run_select(
 
     if order not in ("rank", "input"):
         raise UsageError(f"--order {order!r} is unknown; use rank or input")
-    if check_output(out, force=force).exists():
-        _keep_data(out, data)
+    check_output(out, force=force)
+    _keep_data(out, data)
     if page is not None:
         check_output(page, force=force, endings=(".html",))
         _check_look(data, show, layout)
@@ -101,6 +101,13 @@ def _keep_data(out: str, data: str) -> None:
     """Raise where the output would replace a file that the picks are read from, --force or not."""
     from kofn.blocks.paths import find_files
 
+    inside = os.path.realpath(os.path.expanduser(out))
+    if os.path.isdir(data) and inside.startswith(os.path.join(os.path.realpath(data), "")):
+        raise OutputError(
+            f"{out!r} lies in the folder of the data, so the next run would choose from it; choose another place"
+        )
+    if not os.path.exists(inside):
+        return
     _, found = find_files(data)
     if any(os.path.exists(path) and os.path.samefile(path, os.path.expanduser(out)) for path, _ in found):
         raise OutputError(f"{out!r} is a file that is read here; choose another name, --force does not overwrite data")

@@ -196,7 +196,7 @@ def _sizes(k: Any, n: int) -> tuple[int, ...]:
     each = [k] if isinstance(k, str) or not isinstance(k, Sequence | np.ndarray) else list(k)
     if not each:
         raise UsageError("k=[] asks for nothing; give k=[100, 300, 1000]")
-    return tuple(sorted({count(size, n, what="rows that can be chosen") for size in each}))
+    return tuple(sorted({count(size, n, what="rows to choose from") for size in each}))
 
 
 def _measured(

@@ -190,7 +190,8 @@ def _is_truth(numbers: NDArray[Any]) -> bool:
 
 
 def _notes(selection: Selection, groups: dict[Any, Estimate]) -> tuple[str, ...]:
-    notes = [note for note in selection.provenance.get("notes", []) if "estimates" in note]
+    said = selection.provenance.get("notes", [])
+    notes = [note for note in said if "estimates" in note or note.endswith("were left out")]
     if selection.provenance.get("have"):
         notes.append(
             f"about the rows that were not held already: {selection.provenance['have']:,} of `have` are left out"

@@ -69,8 +69,11 @@ def settle_features(source: Source, columns: Mapping[str, Any]) -> None:
     from kofn.blocks.features import fit_features
 
     roles = {value: role for role, value in columns.items() if isinstance(value, str) and role != "embedding"}
+    given = {role: value for role, value in columns.items() if not isinstance(value, str) and value is not None}
+    roles |= _named_by_arrays(source, given)
     rows = _sampled(source.n)
-    found = fit_features(source.dataset, asked if isinstance(asked, tuple) else None, roles, rows, source.run.threads)
+    wanted = asked if isinstance(asked, tuple) else None
+    found = fit_features(source.dataset, wanted, roles, rows, source.run.threads, _sampled_arrays(source, given, rows))
     if found.parts:
         source.embedding = found
         return
@@ -80,6 +83,18 @@ def settle_features(source: Source, columns: Mapping[str, Any]) -> None:
             f"features: no column of {source.dataset.describe()} can be used: {found.lost()}; give embeddings, "
             "or use --method uniform"
         )
+
+
+def _named_by_arrays(source: Source, given: Mapping[str, Any]) -> dict[str, str]:
+    """Columns that were given as what a table's library hands out for them: a Series knows its column's name."""
+    names = {role: getattr(value, "name", None) for role, value in given.items()}
+    return {name: role for role, name in names.items() if isinstance(name, str) and name in source.dataset.schema.names}
+
+
+def _sampled_arrays(source: Source, given: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
+    """The values that were given as arrays, at the sampled rows: a column that holds the same must not leak into the vectors."""
+    arrays = {role: np.asarray(value) for role, value in given.items() if role != "have"}
+    return {role: values[rows] for role, values in arrays.items() if values.shape == (source.n,)}
 
 
 def fit_again(source: Source) -> Any:

@@ -166,8 +166,13 @@ def _labels(source: Source, given: Any) -> NDArray[np.int32] | None:
     if values.dtype == object:
         values = np.array([str(value) for value in values])
     names, codes = np.unique(values, return_inverse=True)
+    what = repr(given) if isinstance(given, str) else "label"
+    if len(names) > max(2, len(values) // 2):
+        raise DataError(
+            f"{what} holds {len(names):,} different values in {len(values):,} rows, so it names no classes; name a column of "
+            "labels, not of ids"
+        )
     if len(names) > MOST_LABELS:
-        what = repr(given) if isinstance(given, str) else "label"
         raise DataError(
             f"{what} holds {len(names):,} different values, more than {MOST_LABELS:,}; name a column of labels, not of ids"
         )

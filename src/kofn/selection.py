@@ -67,6 +67,7 @@ class Selection:
         p = self.provenance
         heavy = int(np.argmax(self.weights))
         shares = self.weights / self.weights.sum()
+        made = next((note for note in p.get("notes", []) if note.startswith("features: ")), None)
         lines = [
             f"Selection: {len(self):,} of {p.get('n', 0):,} rows by {p.get('method', 'your method')}, seed {p.get('seed', '-')}",
             f"  rows     {_shortened(self.indices)}",
@@ -74,6 +75,7 @@ class Selection:
             f" the heaviest is row {self.indices[heavy]} ({shares[heavy]:.1%})",
             f"  {self._merit()}",
             f"  how      {_how(p)}",
+            *([] if made is None else [f"  vectors  {made}"]),
         ]
         return "\n".join(lines)
 
@@ -88,7 +90,9 @@ class Selection:
         if self.gains is not None:
             return f"gains    {self.gains[0]:.6g} first, {self.gains[-1]:.6g} last, {self.gains.sum():.6g} in all"
         objective = self.provenance.get("objective")
-        return f"merit    {objective['name']} {objective['value']:.6g}" if objective else "merit    not measured"
+        if objective:
+            return f"merit    {objective['name']} {objective['value']:.6g}"
+        return "merit    not measured yet; kofn verify and kofn report do"
 
     def take(self, data: Any) -> Any:
         """The picked rows of a table or array with n rows, in pick order, of the same type as `data`."""
@@ -203,6 +207,8 @@ class Selection:
 
         design = self._design(level)
         numbers, labels = self._measured(values), np.asarray(groups)
+        if labels.dtype == object:  # None beside texts cannot be sorted
+            labels = np.array(["(none)" if label is None or label != label else str(label) for label in labels])
         if labels.shape != (len(self),):
             raise UsageError(f"groups has shape {labels.shape}; give the group of each of the {len(self)} picks")
         kind = of or ("share" if np.asarray(values).dtype == bool else "mean")
@@ -250,7 +256,10 @@ class Selection:
 
     def _measured(self, values: Any, name: str = "values") -> Doubles:
         """One finite number for each pick."""
-        numbers = np.asarray(values, dtype=np.float64)
+        try:
+            numbers = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{name} are not numbers ({error}); give one number for each pick") from None
         if numbers.shape != (len(self),):
             raise UsageError(
                 f"{name} has shape {numbers.shape}; give one number for each of the {len(self)} picks, in pick order"

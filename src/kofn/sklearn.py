@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import validate_data
 
 from kofn.blocks.tables import take_rows
@@ -116,6 +116,7 @@ class Select(BaseEstimator):
 
     def fit_resample(self, X: Any, y: Any = None, **columns: Any) -> Any:
         """Choose, and hand back the picked rows of X and y, in the order of picking, in the type they came in."""
+        check_consistent_length(X, y)
         self.fit(X, y, **columns)
         rows = self.sample_indices_
         return take_rows(X, rows), None if y is None else _taken(y, rows)

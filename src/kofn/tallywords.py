@@ -40,7 +40,8 @@ def finding(tally: Tally) -> str:
         figures = f"{_round(best.mean)}, random rows {_round(uniform.mean)}"
         return f"At k = {k:,} {best.method} has the best {figure.title} ({figures}), but one seed does not tell it from noise"
     if best.method == UNIFORM or not tally.apart(best, uniform, figure):
-        return f"At k = {k:,} no method beats random rows in {figure.title} by more than noise"
+        few = f"; {uniform.runs} seeds tell only large differences from it" if 1 < uniform.runs < 4 else ""
+        return f"At k = {k:,} no method beats random rows in {figure.title} by more than noise{few}"
     return (
         f"At k = {k:,} {best.method} is best at {figure.title}: {_round(best.mean)}, random rows "
         f"{_round(uniform.mean)}{_change(best, uniform)}{_probe(tally, best.method, k)}"

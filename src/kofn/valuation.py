@@ -14,6 +14,7 @@ from kofn.core.objectives import OBJECTIVES
 from kofn.front import digest_of
 from kofn.items import Items
 from kofn.method import shared_out
+from kofn.represent.uniform import population_of
 from kofn.request import Request
 from kofn.selection import Selection
 from kofn.verdict import Check, failed, passed
@@ -39,7 +40,7 @@ def value_checks(request: Request, answer: Selection) -> Iterator[Check]:
     yield from _input_checks(request, answer)
     local = replace(answer, indices=_local(request, answer), provenance=_design(answer))
     if request.method.weights == "design" and not _lifted(answer):
-        yield from _inclusion_checks(items, local)
+        yield from _inclusion_checks(items, local, uniform=request.method.name == "uniform")
     yield from _weight_checks(request, local, lifted=_lifted(answer))
     yield from _objective_checks(request, local, answer.provenance.get("objective"))
     yield from _gain_checks(request, local)
@@ -86,7 +87,7 @@ def _lifted(answer: Selection) -> bool:
     return "part" in answer.provenance["run"]
 
 
-def _inclusion_checks(items: Items, answer: Selection) -> Iterator[Check]:
+def _inclusion_checks(items: Items, answer: Selection, *, uniform: bool) -> Iterator[Check]:
     inclusion, design = answer.inclusion, answer.provenance["design"]
     if inclusion is None:
         yield failed("inclusion", "column kofn_inclusion of a random design", expected="one", found="none")
@@ -95,8 +96,9 @@ def _inclusion_checks(items: Items, answer: Selection) -> Iterator[Check]:
     if len(wrong):
         yield _off("inclusion", answer, int(wrong[0]), "kofn_inclusion", "more than 0 and at most 1", inclusion)
         return
-    if design.get("population") != items.free:
-        yield failed("inclusion", "rows that the design drew from", expected=items.free, found=design.get("population"))
+    population = population_of(items, answer.strata) if uniform else items.free
+    if design.get("population") != population:
+        yield failed("inclusion", "rows that the design drew from", expected=population, found=design.get("population"))
         return
     if answer.strata is not None:
         codes = items.group_codes[0][answer.indices]

@@ -369,3 +369,16 @@ def test_files_and_tables_say_the_same_of_their_columns(tmp_path):
     pq.write_table(table, tmp_path / "x.parquet", row_group_size=37)
     dataset = Dataset.open(str(tmp_path / "x.parquet"))
     assert fit_features(dataset, None, {}, np.arange(400)).recipe() == fit(table).recipe()
+
+
+def test_a_label_given_as_an_array_or_series_does_not_leak_into_the_vectors():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=300), "kind": rng.choice(["x", "y"], 300), "loss": rng.random(300)})
+    named = kofn.select(frame, 9, method="kmeans", label="kind", features="auto")
+    assert [each["name"] for each in named.provenance["data"]["features"]["columns"]] == ["a", "loss"]
+    for label in (frame.kind, frame.kind.to_numpy(), frame.kind.tolist()):
+        given = kofn.select(frame, 9, method="kmeans", label=label, features="auto")
+        assert given.provenance["data"]["features"] == named.provenance["data"]["features"]
+        assert "left out: kind (the label)" in str(given)
+    scored = kofn.select(frame, 9, method="sensitivity", score=frame.loss.to_numpy(), features="auto")
+    assert [each["name"] for each in scored.provenance["data"]["features"]["columns"]] == ["a", "kind"]

@@ -247,3 +247,9 @@ def test_a_plan_counts_every_reading_of_a_text_file_as_the_whole_file(tmp_path):
     assert plan.reads["rows"] == plan.passes * size
     assert plan.reads["columns"] == size  # once, to fit both features
     assert plan.reads["footers"] == 2 * size
+
+
+def test_semicolons_with_decimal_commas_are_told_as_what_they_are(tmp_path):
+    (tmp_path / "a.csv").write_text("name;income;age\nx;1.234,5;3\ny;2,5;4\n")
+    with pytest.raises(KofnError, match="seems to have ';' between its values"):
+        Dataset.open(str(tmp_path / "a.csv"))

@@ -62,9 +62,24 @@ def test_seats_are_shared_by_websters_rule(sizes, k, seats):
     selection = Uniform().select(Items(groups=groups), k, Rng(3))
     assert tuple((groups[selection.indices] == name).sum() for name in "abc") == seats
     empty = sum(seat == 0 for seat in seats)
+    said = {1: "1 group has", 2: "2 groups have"}
+    covered = sum(size for size, seat in zip(sizes, seats, strict=True) if seat)
+    assert selection.provenance["design"]["population"] == covered
     assert selection.provenance["notes"] == (
-        [f"{empty} groups got no pick: estimates leave them out; ask for more rows"] if empty else []
+        [f"{said[empty]} no pick: estimates are about the {covered:,} rows of the others; ask for more rows"]
+        if empty
+        else []
     )
+
+
+def test_rows_without_a_chance_are_no_part_of_what_estimates_are_about():
+    scores = np.array([0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    selection = Uniform().select(Items(scores=scores, have=np.array([7])), 3, Rng(0))
+    assert selection.provenance["design"]["population"] == 4
+    assert selection.provenance["notes"] == [
+        "3 rows have a score of 0 and cannot be drawn: estimates are about the others"
+    ]
+    assert selection.estimate(np.full(3, 3.0), calibrated=True).mean == pytest.approx(3)
 
 
 def test_equal_allocation_takes_turns_until_a_group_is_used_up():

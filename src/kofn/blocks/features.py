@@ -171,7 +171,12 @@ def from_recipe(recipe: Mapping[str, Any]) -> Features:
 
 
 def fit_features(
-    dataset: Dataset, asked: Sequence[str] | None, roles: Mapping[str, str], rows: Rows, threads: int | None = None
+    dataset: Dataset,
+    asked: Sequence[str] | None,
+    roles: Mapping[str, str],
+    rows: Rows,
+    threads: int | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Features:
     """Choose columns and fit what becomes of them.
 
@@ -183,6 +188,8 @@ def fit_features(
         What columns are used as besides, by name: a label must not leak into the vectors.
     rows : int64 (m,)
         The sample, ascending. The recipe depends on nothing but the contents of these rows.
+    given : dict of str to array (m,), optional
+        Values at these rows that are used in a role without a column's name: a column that holds the same is left out.
 
     Raises
     ------
@@ -202,6 +209,10 @@ def fit_features(
     if looked:
         table = dataset.take(rows, looked, threads)
         for name in looked:
+            role = next((role for role, values in (given or {}).items() if _same(table.column(name), values)), None)
+            if role is not None:
+                left_out[name] = f"the {role}"
+                continue
             found = _fit(name, table.column(name).combine_chunks(), rows, dataset.n, asked is not None)
             if isinstance(found, Feature):
                 parts[name] = found
@@ -212,6 +223,14 @@ def fit_features(
         raise UsageError(f"features: column {name!r} cannot be used ({left_out[name]}); leave it out")
     ordered = {name: left_out[name] for name in names if name in left_out}
     return Features(tuple(parts[name] for name in names if name in parts), ordered, len(rows), tuple(looked))
+
+
+def _same(column: Any, values: Any) -> bool:
+    """Whether a column holds these values, nulls and NaN aside."""
+    own = np.array(column.to_pylist(), object)
+    other = np.asarray(values, object)
+    known = np.array([value is not None and value == value for value in own], bool)
+    return bool(known.any() and len(other) == len(own) and (own[known] == other[known]).all())
 
 
 def _unfit(name: str, kind: Any, roles: Mapping[str, str]) -> str | None:

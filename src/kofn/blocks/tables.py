@@ -27,9 +27,16 @@ def as_arrow(data: Any) -> pa.Table:
     if _hugging_face(data):
         return data.with_format("arrow")[:]
     if type(data).__module__.startswith("pandas"):
+        if not hasattr(data, "columns"):
+            raise UsageError(
+                f"a {type(data).__name__} is one column; give the table: frame[['a', 'b']] or series.to_frame()"
+            )
+        if not data.columns.is_unique:
+            twice = data.columns[data.columns.duplicated()][0]
+            raise DataError(f"the table has two columns named {twice!r}; give every column a name of its own")
         try:
             return pa.Table.from_pandas(data, preserve_index=False).replace_schema_metadata()
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
             raise DataError(f"this pandas table cannot become Arrow: {str(error).splitlines()[0]}") from error
     if isinstance(data, np.ndarray):
         if data.ndim == 1:

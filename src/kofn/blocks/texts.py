@@ -64,8 +64,15 @@ def _header(filesystem: Any, path: str) -> list[str]:
         raise DataError(f"{path} has two columns named {twice!r}; give every column a name of its own")
     mark = next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), None)
     if mark is not None:
-        raise DataError(f"{path} seems to have {mark!r} between its values; write it with commas")
+        raise _other_mark(path, mark)
     return list(names)
+
+
+def _other_mark(path: str, mark: str) -> DataError:
+    return DataError(
+        f"{path} seems to have {mark!r} between its values; write it with commas, and numbers with decimal points: "
+        f"pandas.read_csv({path!r}, sep={mark!r}).to_csv(...)"
+    )
 
 
 def open_jsonl(filesystem: Any, path: str) -> tuple[Any, tuple[int, ...], Any, bytes]:
@@ -225,6 +232,11 @@ def _bad_csv(filesystem: Any, path: str, message: str) -> DataError:
     found = re.search(r"Expected (\d+) columns, got (\d+)", message)
     if found is not None:
         fields = int(found[1])
+        with io.TextIOWrapper(_stream(filesystem, path), encoding="utf-8", errors="replace") as text:
+            first = text.readline()
+        mark = next((mark for mark in ";\t|" if fields == 1 and mark in first), None)
+        if mark is not None:
+            return _other_mark(path, mark)
         with io.TextIOWrapper(_stream(filesystem, path), encoding="utf-8", errors="replace", newline="") as text:
             lines = plain_csv.reader(text)
             at = next((lines.line_num for record in lines if record and len(record) != fields), None)

@@ -94,9 +94,12 @@ class Design:
         """Variance and third central moment of sum(values / inclusion); infinite where nothing can be said."""
         pi = self.inclusion
         if self.kind == "priority":
-            spare = 1 - pi
-            variance = values**2 * spare / pi**2
-            third = values**3 * spare * (1 - 2 * pi) / pi**3
+            at = pi < 1  # what is sure to be drawn adds no chance, however it is counted
+            if not at.any():  # of the rows that were not drawn nothing is known
+                return (0.0 if self.population <= len(pi) else float("inf")), 0.0
+            values, pi = values[at], pi[at]
+            variance = values**2 * (1 - pi) / pi**2
+            third = values**3 * (1 - pi) * (1 - 2 * pi) / pi**3
             return float(variance.sum()), float(third.sum())
         codes = (
             np.zeros(len(values), np.int64) if self.strata is None else np.unique(self.strata, return_inverse=True)[1]
@@ -127,13 +130,12 @@ def estimate_total(values: Doubles, design: Design, *, calibrated: bool, of: str
     estimator: Montanari, "Post-sampling efficient QR-prediction in large-sample surveys", 1987).
     """
     pi, n = design.inclusion, design.population
-    slope = 0.0
+    slope, pull = 0.0, (1 - pi) / pi**2
     if calibrated:
-        pull = (1 - pi) / pi**2
-        slope = float((pull * values).sum() / pull.sum()) if pull.any() else 0.0
+        slope = float((pull * values).sum() / pull.sum()) if pull.any() else float(values.mean())
     left = values - slope
     total = n * slope + float((left / pi).sum())
-    variance, third = design.spread(left)
+    variance, third = design.spread(_widened(left, pull) if calibrated else left)
     scale = 1 / n if of == "mean" else 1.0
     how = "calibrated to the number of rows" if calibrated else "unbiased"
     return _finish(total * scale, variance * scale**2, third * scale**3, design, n, len(values), of, how, level)
@@ -153,11 +155,23 @@ def estimate_ratio(
         nothing = float("nan")
         return Estimate(nothing, nothing, (nothing, nothing), n, int(inside.sum()), of, "ratio", level)
     value = float((f / pi).sum()) / base
-    variance, third = design.spread((f - value * g) / base)
+    left = (f - value * g) / base
+    variance, third = design.spread(_widened(left, g / pi) if design.kind == "priority" else left)
     k = int(inside.sum())
     if of == "share":
         return _finish_share(value, variance, design, inside, n, k, level)
     return _finish(value, variance, third, design, n, k, of, "ratio of two estimated totals", level)
+
+
+def _widened(left: Doubles, pull: Doubles) -> Doubles:
+    """What is left of each value, as a fit without that value would leave it: a pick of great weight pulls the fit towards
+    itself, and what is left of it is too small by that (the jackknife's e / (1 - h); MacKinnon and White 1985)."""
+    total = pull.sum()
+    if total <= 0:
+        return left
+    leverage = pull / total
+    alone = leverage > 1 - 1e-12  # a fit of one pick leaves nothing, and says nothing
+    return np.where(alone, np.inf, left / np.where(alone, 1.0, 1 - leverage))
 
 
 def _finish(

@@ -141,18 +141,21 @@ def _best(objective: Objective, allowed: Mask) -> int | None:
     """The open candidate of largest exact gain, the lowest number among equals; None when none is open."""
     batch = SMALL
     while True:
-        limit, stale = _survey(objective.bounds, objective.fresh, allowed, 2 * objective.slack)
-        if stale == 0:
+        known = objective.bounds[allowed & objective.fresh]
+        best = float(known.max()) if len(known) else -np.inf
+        limit = best - 2 * objective.slack - 1e-9 * abs(best) if best > -np.inf else -np.inf
+        near = allowed & (objective.bounds >= limit)  # what a bound must reach to matter
+        found = np.flatnonzero(near & ~objective.fresh)
+        if len(found) == 0:
             break
-        found = _above(objective.bounds, objective.fresh, allowed, limit, False, stale)
-        if stale > batch:
+        if len(found) > batch:
             found = np.sort(found[smallest(-objective.bounds[found], batch)])
         objective.refresh(found)
         objective.fresh[found] = True
         batch = min(2 * batch, LARGE)
     if limit == -np.inf:
         return None
-    final = _above(objective.bounds, objective.fresh, allowed, limit, True, int(allowed.sum()))
+    final = np.flatnonzero(near)
     if len(final) == 1:
         return int(final[0])
     exact = objective.exact(final)
@@ -292,33 +295,6 @@ class Far:
         product = np.matmul(rows, others.T, out=scratch("products", len(rows), len(others)))
         _add_savings(product, self.squares[cut], self.weights[cut], self.reach[cut], self.radii[cut], squares, gains)
         return gains
-
-
-@kernel
-def _survey(bounds: Doubles, fresh: Mask, allowed: Mask, margin: float) -> tuple[float, int]:
-    """(what a bound must reach to matter, number of open candidates that do and are not fresh)."""
-    best = -np.inf
-    for j in range(len(bounds)):
-        if allowed[j] and fresh[j] and bounds[j] > best:
-            best = bounds[j]
-    limit = best - margin - 1e-9 * abs(best) if best > -np.inf else -np.inf
-    stale = 0
-    for j in range(len(bounds)):
-        if allowed[j] and not fresh[j] and bounds[j] >= limit:
-            stale += 1
-    return limit, stale
-
-
-@kernel
-def _above(bounds: Doubles, fresh: Mask, allowed: Mask, limit: float, want: bool, size: int) -> Rows:
-    """Ascending numbers of open candidates that reach the limit and whose freshness is `want`."""
-    out = np.empty(size, np.int64)
-    count = 0
-    for j in range(len(bounds)):
-        if allowed[j] and fresh[j] == want and bounds[j] >= limit:
-            out[count] = j
-            count += 1
-    return out[:count]
 
 
 @kernel

@@ -245,9 +245,9 @@ def _sweep_strip(
         if whole and hits:
             pairs = (ids[0, :hits] + np.int32(top), ids[1, :hits] + np.int32(left), np.empty(hits))
             pair_distances(points.rows, pairs[0], points.rows, pairs[1], pairs[2])
-            kept = _squeeze(radii, *pairs)
-            found.append((pairs[0][:kept].copy(), pairs[1][:kept].copy(), pairs[2][:kept].copy()))
-            count += kept
+            kept = pairs[2] < np.maximum(radii[pairs[0]], radii[pairs[1]])
+            found.append((pairs[0][kept], pairs[1][kept], pairs[2][kept]))
+            count += len(found[-1][0])
             if count > limit:
                 whole, found = False, []
     return totals, savings, _joined(found), whole or limit == 0
@@ -331,20 +331,6 @@ def _scan(
         totals_i[i] += total
         savings_i[i] += saving
     return hits
-
-
-@kernel
-def _squeeze(radii: Floats, first: Ids, second: Ids, distances: Doubles) -> int:
-    """Move the pairs that are near enough to the front, in order. Returns how many there are."""
-    kept = 0
-    for t in range(len(first)):
-        i, j = first[t], second[t]
-        if distances[t] < max(radii[i], radii[j]):
-            first[kept] = i
-            second[kept] = j
-            distances[kept] = distances[t]
-            kept += 1
-    return kept
 
 
 def lists_of(n: int, found: list[Pairs], radii: Any, runner: TileRunner) -> Graph:

@@ -153,7 +153,7 @@ def shares_chart(shares: Shares, number: int) -> Chart:
     y = alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=150, ticks=False, domain=False, grid=True))
     x: dict[str, Any] = {
         "axis": _percents(5),
-        "title": "share of the rows, and of the picks",
+        "title": "share of rows and picks",
         "scale": alt.Scale(zero=False, padding=10),
     }
     tips = [

@@ -63,14 +63,15 @@ class Uniform(Method):
             picks, inclusion, strata, left_out = *draw_by_score(items, k, rng), None, 0
         else:
             picks, inclusion, strata, left_out = draw_by_group(items, k, rng, self.allocation == "equal")
-        notes = [f"{left_out} groups got no pick: estimates leave them out; ask for more rows"] if left_out else []
         kind = "simple" if items.scores is None else "priority"
+        population = population_of(items, strata)
+        notes = _notes(items, left_out, population)
         return Selection(
             indices=picks,
             weights=shared_out(items, picks, inclusion),
             inclusion=inclusion,
             strata=strata,
-            provenance={"notes": notes, "design": {"kind": kind, "population": items.free}},
+            provenance={"notes": notes, "design": {"kind": kind, "population": population}},
         )
 
     def bytes(self, n: int, d: int, k: int) -> int:
@@ -80,6 +81,31 @@ class Uniform(Method):
     def passes(self, n: int, d: int, k: int) -> int:
         """None: choosing needs no data."""
         return 0
+
+
+def population_of(items: Items, strata: Rows | None) -> int:
+    """Rows that estimates are about: those that nobody has, that have a chance, and whose group has a pick."""
+    if strata is None and items.scores is None:
+        return items.free
+    total = 0
+    for rows in drawable_rows(items):
+        total += len(rows) if strata is None else int(np.isin(items.group_codes[0][rows], strata).sum())
+    return total
+
+
+def _notes(items: Items, left_out: int, population: int) -> list[str]:
+    """What estimates are not about."""
+    notes = []
+    if left_out:
+        groups = "1 group has" if left_out == 1 else f"{left_out:,} groups have"
+        notes.append(f"{groups} no pick: estimates are about the {population:,} rows of the others; ask for more rows")
+    if items.scores is not None:
+        free = np.ones(items.n, np.bool_) if items.have is None else ~items.have
+        never = int((free & (items.scores <= 0)).sum())
+        if never:
+            rows = "1 row has" if never == 1 else f"{never:,} rows have"
+            notes.append(f"{rows} a score of 0 and cannot be drawn: estimates are about the others")
+    return notes
 
 
 def draw_by_score(items: Items, k: int, rng: Rng) -> tuple[Rows, Doubles]:
