@@ -122,6 +122,7 @@ def test_without_the_extra_the_error_is_the_pip_command(tmp_path, monkeypatch):
     dataset = written(tmp_path / "a.parquet", ["a", "b"])
     with pytest.raises(MissingExtra, match=r"pip install 'kofn\[text\]'"):
         embed_texts(dataset, Texts("text", "m", str(tmp_path / "c")), Run())
+    assert not (tmp_path / "c").exists()
 
 
 def test_select_and_verify_go_through_texts(tmp_path, monkeypatch):

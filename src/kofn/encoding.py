@@ -105,7 +105,9 @@ def embed_texts(dataset: Dataset, texts: Texts, run: Run, encode: Encode | None 
         found = _column(dataset, texts.column, start, stop)
         path, digest = folder / f"part-{at:06d}.parquet", _digest(found)
         if _digest_in(path) != digest:
-            _write_part(path, _vectors(found, encode, start, dataset.n, run), digest)
+            vectors = _vectors(found, encode, start, dataset.n, run)
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_part(path, vectors, digest)
         if run.tell:
             run.tell("texts", stop, dataset.n)
     return Dataset.open(str(folder))
@@ -145,16 +147,16 @@ class _Model:
 
 
 def _folder(dataset: Dataset, texts: Texts) -> Path:
-    """The folder of this column's vectors, made where it is missing."""
+    """The folder of this column's vectors; made when the first of them are there."""
     key = json.dumps([texts.column, _identity(texts.model), dataset.fingerprint, dataset.n, PART])
     safe = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in texts.column)[:40]
     folder = Path(texts.folder).expanduser() / f"{safe}-{blake2b(key.encode(), digest_size=8).hexdigest()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    place = next(above for above in (folder, *folder.absolute().parents) if above.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        why = "cannot be written to" if place.is_dir() else "is a file"
         raise OutputError(
-            f"the folder {str(folder)!r} for the vectors cannot be made ({error.strerror}); give another with --cache"
-        ) from error
+            f"the folder {str(folder)!r} for the vectors cannot be made: {str(place)!r} {why}; give another with --cache"
+        )
     return folder
 
 
