@@ -107,10 +107,11 @@ def test_a_share_that_is_none_is_an_error():
 
 
 def test_the_finding_does_not_call_noise_a_success():
+    said = "At k = 10 no method beats random rows in mean distance to the nearest pick by more than noise"
     near = tally({"uniform": {10: [5.0, 6.0, 4.0]}, "kmeans": {10: [4.6, 5.6, 3.6]}})
-    assert (
-        finding(near) == "At k = 10 no method beats random rows in mean distance to the nearest pick by more than noise"
-    )
+    assert finding(near) == f"{said}; 3 seeds tell only large differences from it"
+    more = tally({"uniform": {10: [5.0, 6.0, 4.0, 5.0]}, "kmeans": {10: [4.6, 5.6, 3.6, 4.6]}})
+    assert finding(more) == said
     apart = tally({"uniform": {10: [5.1, 4.9, 5.0]}, "kmeans": {10: [4.1, 3.9, 4.0]}})
     once = tally({"uniform": {10: [5.0]}, "kmeans": {10: [4.0]}})
     assert finding(once).endswith("random rows 5), but one seed does not tell it from noise")
