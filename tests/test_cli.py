@@ -315,4 +315,7 @@ def test_an_output_in_the_folder_of_the_data_is_refused(tmp_path, capsys, monkey
     code, _, err = run(capsys, "select parts -k 5 --out parts/picks.parquet")
     assert code == 2
     assert "lies in the folder of the data" in err
+    code, _, err = run(capsys, "select parts/*.csv -k 5 --out parts/picks.csv")
+    assert code == 2
+    assert "one of the files that 'parts/*.csv' means" in err
     assert [each.name for each in (tmp_path / "parts").iterdir()] == ["a.csv"]

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,10 @@ def _keep_data(out: str, data: str) -> None:
     if os.path.isdir(data) and inside.startswith(os.path.join(os.path.realpath(data), "")):
         raise OutputError(
             f"{out!r} lies in the folder of the data, so the next run would choose from it; choose another place"
+        )
+    if any(mark in data for mark in "*?[") and fnmatch(inside, os.path.abspath(os.path.expanduser(data))):
+        raise OutputError(
+            f"{out!r} is one of the files that {data!r} means, so the next run would choose from it; choose another place"
         )
     if not os.path.exists(inside):
         return

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kofn.answer import Answer, read_answer
 from kofn.blocks.dataset import Dataset
+from kofn.core.labels import sortable
 from kofn.errors import DataError, UsageError
 from kofn.selection import COLUMNS, Selection
 
@@ -163,11 +164,10 @@ class _Columns:
 
     def labels(self, name: str) -> NDArray[Any]:
         column = self._column(name)
-        found = [("(none)" if label is None else label) for label in column.to_pylist()]
+        found = column.to_pylist()
         if any(isinstance(label, list | dict) for label in found):
             raise DataError(f"column {name!r} of {self.name} holds {column.type}, which names no groups")
-        mixed = len({type(label) for label in found}) > 1
-        return np.array([str(label) for label in found] if mixed else found)[self.order]
+        return sortable(np.array(found, object) if None in found else found)[self.order]
 
     def _column(self, name: str) -> Any:
         names = self.table.schema.names
@@ -203,7 +203,10 @@ def _notes(selection: Selection, groups: dict[Any, Estimate]) -> tuple[str, ...]
 
 
 def _plain(found: Estimate) -> dict[str, Any]:
-    return {
+    known = {
         "of": found.of, "estimate": found.value, "standard_error": found.standard_error, "low": found.interval[0],
         "high": found.interval[1], "level": found.level, "picks": found.k, "rows": found.n, "how": found.how,
     }  # fmt: skip
+    return {  # JSON knows no infinity
+        name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in known.items()
+    }

@@ -12,6 +12,7 @@ import numpy as np
 
 from kofn.blocks import Run
 from kofn.core.blas import blas_kernel, one_blas_thread
+from kofn.core.labels import sortable
 from kofn.errors import BudgetError, DataError, InvalidRows
 from kofn.intake import bad_rows_of
 from kofn.method import Method, parameters
@@ -166,7 +167,7 @@ def _labels(request: Request, rows: Any) -> dict[str, Any]:
     labels = request.source.column(request.columns.get("label"), "group")
     if labels is None:
         return {}
-    names, codes = np.unique(labels, return_inverse=True)
+    names, codes = np.unique(sortable(labels), return_inverse=True)
     return {"labels": {"present": len(np.unique(codes[rows])), "of": len(names)}}
 
 

@@ -17,6 +17,7 @@ from kofn.check.context import Context
 from kofn.check.metric import ASIDE, EMBEDDINGS, LABELS
 from kofn.core.block import Block, Floats, Rows
 from kofn.core.designs import smallest_numbers
+from kofn.core.labels import sortable
 from kofn.core.nearer import dense
 from kofn.encoding import Texts
 from kofn.errors import DataError, UsageError
@@ -163,8 +164,7 @@ def _labels(source: Source, given: Any) -> NDArray[np.int32] | None:
     values = source.column(given, "group" if isinstance(given, str) else "label")  # text and nulls become codes
     if values is None:
         return None
-    if values.dtype == object:
-        values = np.array([str(value) for value in values])
+    values = sortable(values)
     names, codes = np.unique(values, return_inverse=True)
     what = repr(given) if isinstance(given, str) else "label"
     if len(names) > max(2, len(values) // 2):

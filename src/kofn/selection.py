@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kofn.blocks.tables import take_rows
 from kofn.core.block import Doubles, Rows
+from kofn.core.labels import sortable
 from kofn.errors import UsageError
 from kofn.items import Items
 
@@ -206,9 +207,7 @@ class Selection:
         from kofn.core.estimators import estimate_ratio
 
         design = self._design(level)
-        numbers, labels = self._measured(values), np.asarray(groups)
-        if labels.dtype == object:  # None beside texts cannot be sorted
-            labels = np.array(["(none)" if label is None or label != label else str(label) for label in labels])
+        numbers, labels = self._measured(values), sortable(groups)
         if labels.shape != (len(self),):
             raise UsageError(f"groups has shape {labels.shape}; give the group of each of the {len(self)} picks")
         kind = of or ("share" if np.asarray(values).dtype == bool else "mean")

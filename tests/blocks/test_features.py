@@ -382,3 +382,15 @@ def test_a_label_given_as_an_array_or_series_does_not_leak_into_the_vectors():
         assert "left out: kind (the label)" in str(given)
     scored = kofn.select(frame, 9, method="sensitivity", score=frame.loss.to_numpy(), features="auto")
     assert [each["name"] for each in scored.provenance["data"]["features"]["columns"]] == ["a", "kind"]
+
+
+def test_a_label_with_nulls_of_pandas_is_known_by_its_values_and_others_are_not_mistaken_for_it():
+    rng = np.random.default_rng(1)
+    kind = pd.Series(rng.choice(["x", "y"], 200), dtype="string").mask(np.arange(200) < 9)
+    frame = pd.DataFrame({"a": rng.normal(size=200), "kind": kind, "b": rng.choice(["x", "y"], 200)})
+    given = kofn.select(frame, 5, method="kmeans", label=kind.rename(None), features="auto")
+    assert [each["name"] for each in given.provenance["data"]["features"]["columns"]] == ["a", "b"]
+    counts = pd.Series(rng.integers(0, 3, 200)).astype("float32")
+    frame = frame.assign(count=counts.astype("int64"))
+    scored = kofn.select(frame, 5, method="sensitivity", score=counts.to_numpy(), features="auto")
+    assert "count" not in [each["name"] for each in scored.provenance["data"]["features"]["columns"]]

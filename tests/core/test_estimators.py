@@ -78,13 +78,24 @@ def test_all_right_of_twenty_is_not_certain_and_a_census_is():
 
 def test_a_group_is_estimated_from_its_own_picks():
     """Simple sample of 4 from 40; two picks in the group: 20 rows, mean 3. e = (1 - 3, 5 - 3, 0, 0) / 20; variance
-    1600 (9/10) var(e) / 4 = 360 (8/400) / 3 = 2.4."""
+    1600 (9/10) var(e) / 4 = 360 (8/400) / 3 = 2.4, twice that because the mean was fitted to two; one degree of freedom."""
     found = estimate_ratio(
         np.array([1.0, 5.0, 9.0, 9.0]), np.ones(4), simple([0.1] * 4, 40), of="mean", level=0.95,
         within=np.array([True, True, False, False]),
     )  # fmt: skip
     assert (found.value, found.n, found.k) == (pytest.approx(3), pytest.approx(20), 2)
-    assert found.standard_error == pytest.approx(2.4**0.5)
+    assert found.standard_error == pytest.approx(4.8**0.5)
+    assert found.interval[1] - 3 == pytest.approx(12.7062 * 4.8**0.5, rel=1e-4)
+
+
+def test_a_group_of_one_pick_knows_no_error_unless_everything_was_picked():
+    one = np.array([True, False, False, False])
+    values = np.array([1.0, 5.0, 9.0, 9.0])
+    for design in (simple([0.1] * 4, 40), Design(np.full(4, 0.1), "priority", None, 40)):
+        found = estimate_ratio(values, np.ones(4), design, of="mean", level=0.95, within=one)
+        assert (found.value, found.interval) == (1.0, (-np.inf, np.inf))
+    census = estimate_ratio(values, np.ones(4), simple([1.0] * 4, 4), of="mean", level=0.95, within=one)
+    assert census.interval == (1.0, 1.0)
 
 
 def test_the_interval_of_a_symmetric_sample_is_students_and_that_of_a_skewed_one_leans_to_its_tail():

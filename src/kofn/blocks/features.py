@@ -226,11 +226,17 @@ def fit_features(
 
 
 def _same(column: Any, values: Any) -> bool:
-    """Whether a column holds these values, nulls and NaN aside."""
-    own = np.array(column.to_pylist(), object)
-    other = np.asarray(values, object)
-    known = np.array([value is not None and value == value for value in own], bool)
-    return bool(known.any() and len(other) == len(own) and (own[known] == other[known]).all())
+    """Whether a column holds these values: numbers as numbers, everything else as text, nulls and NaN in the same rows."""
+    try:
+        other = pa.array(values, from_pandas=True)
+        numbers = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (column.type, other.type))
+        kind = pa.float64() if numbers else pa.large_string()
+        own, other = column.combine_chunks().cast(kind), other.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        return False  # no column of this table can hold such values
+    if numbers:
+        own = pc.if_else(pc.is_nan(own), pa.scalar(None, kind), own)
+    return own.null_count == other.null_count and bool(pc.all(pc.equal(own, other)).as_py())
 
 
 def _unfit(name: str, kind: Any, roles: Mapping[str, str]) -> str | None:

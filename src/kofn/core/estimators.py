@@ -99,8 +99,12 @@ class Design:
                 return (0.0 if self.population <= len(pi) else float("inf")), 0.0
             values, pi = values[at], pi[at]
             variance = values**2 * (1 - pi) / pi**2
+            if not np.isfinite(values).all():
+                return float("inf"), 0.0
             third = values**3 * (1 - pi) * (1 - 2 * pi) / pi**3
             return float(variance.sum()), float(third.sum())
+        if not np.isfinite(values).all():
+            return float("inf"), 0.0
         codes = (
             np.zeros(len(values), np.int64) if self.strata is None else np.unique(self.strata, return_inverse=True)[1]
         )
@@ -114,11 +118,14 @@ class Design:
         strata = 1 if self.strata is None else len(np.unique(self.strata))
         return max(1.0, len(self.inclusion) - strata)
 
+    def freedom_of(self, within: NDArray[np.bool_] | None) -> float:
+        """Degrees of freedom where only these picks count: of a group, as many equal picks as they are, less one."""
+        return self.freedom if within is None else max(1.0, _equal_picks(self.inclusion[within]) - 1)
+
     @property
     def equal_picks(self) -> float:
         """Kish's effective sample size, (sum w)^2 / sum w^2 with w = 1 / inclusion."""
-        w = 1 / self.inclusion
-        return float(w.sum() ** 2 / (w**2).sum())
+        return _equal_picks(self.inclusion)
 
 
 def estimate_total(values: Doubles, design: Design, *, calibrated: bool, of: str, level: float) -> Estimate:
@@ -156,29 +163,34 @@ def estimate_ratio(
         return Estimate(nothing, nothing, (nothing, nothing), n, int(inside.sum()), of, "ratio", level)
     value = float((f / pi).sum()) / base
     left = (f - value * g) / base
-    variance, third = design.spread(_widened(left, g / pi) if design.kind == "priority" else left)
+    power = 1.0 if design.kind == "priority" else 0.5
+    variance, third = design.spread(np.where(pi < 1, _widened(left, g / pi, power), left))
     k = int(inside.sum())
     if of == "share":
         return _finish_share(value, variance, design, inside, n, k, level)
-    return _finish(value, variance, third, design, n, k, of, "ratio of two estimated totals", level)
+    how = "ratio of two estimated totals"
+    return _finish(value, variance, third, design, n, k, of, how, level, design.freedom_of(within))
 
 
-def _widened(left: Doubles, pull: Doubles) -> Doubles:
+def _widened(left: Doubles, pull: Doubles, power: float = 1.0) -> Doubles:
     """What is left of each value, as a fit without that value would leave it: a pick of great weight pulls the fit towards
-    itself, and what is left of it is too small by that (the jackknife's e / (1 - h); MacKinnon and White 1985)."""
+    itself, and what is left of it is too small by that (MacKinnon and White 1985).
+
+    e / (1 - h), the jackknife's, by default; with power 1/2 e / sqrt(1 - h), which is exact where all chances are equal."""
     total = pull.sum()
     if total <= 0:
         return left
     leverage = pull / total
     alone = leverage > 1 - 1e-12  # a fit of one pick leaves nothing, and says nothing
-    return np.where(alone, np.inf, left / np.where(alone, 1.0, 1 - leverage))
+    return np.where(alone, np.inf, left / np.where(alone, 1.0, 1 - leverage) ** power)
 
 
 def _finish(
-    value: float, variance: float, third: float, design: Design, n: float, k: int, of: str, how: str, level: float
-) -> Estimate:
+    value: float, variance: float, third: float, design: Design, n: float, k: int, of: str, how: str, level: float,
+    freedom: float | None = None,
+) -> Estimate:  # fmt: skip
     error = float(np.sqrt(variance))
-    reach = _quantile(level, design.freedom)
+    reach = _quantile(level, freedom or design.freedom)
     low, high = _unskewed(value, error, third / variance**1.5 if 0 < variance < np.inf else 0.0, reach)
     return Estimate(value, error, (low, high), n, k, of, how, level)
 
@@ -193,9 +205,9 @@ def _finish_share(
     if chance > 1e-12 and 0 < variance < np.inf:
         picks = chance / variance
     else:
-        w = 1 / design.inclusion[inside]
-        spare = 1 - float((w * design.inclusion[inside]).sum() / w.sum())  # of a census nothing is left to doubt
-        picks = float(w.sum() ** 2 / (w**2).sum()) / spare if spare > 0 else np.inf
+        mine = design.inclusion[inside]
+        spare = 1 - len(mine) / float((1 / mine).sum())  # of a census nothing is left to doubt
+        picks = _equal_picks(mine) / spare if spare > 0 else np.inf
     doubt = reach**2 / picks
     middle = (value + doubt / 2) / (1 + doubt)
     half = float(np.sqrt(max(0.0, chance * doubt + doubt**2 / 4))) / (1 + doubt)
@@ -213,6 +225,11 @@ def _unskewed(value: float, error: float, skewness: float, reach: float) -> tupl
         return float(3 / skewness * (np.cbrt(1 + skewness * (x - skewness / 6)) - 1))
 
     return value - error * back(reach), value - error * back(-reach)
+
+
+def _equal_picks(inclusion: Doubles) -> float:
+    w = 1 / inclusion
+    return float(w.sum() ** 2 / (w**2).sum())
 
 
 def _quantile(level: float, freedom: float) -> float:
