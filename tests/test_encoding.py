@@ -139,3 +139,15 @@ def test_select_and_verify_go_through_texts(tmp_path, monkeypatch):
     verification = kofn.verify(out, data, rerun=True)
     assert verification.failure is None
     assert len(model.seen) == 300
+
+
+@pytest.mark.parametrize("group", [1_000, PART, 3 * PART])
+def test_the_column_is_read_in_one_pass_whatever_the_row_groups(tmp_path, monkeypatch, group):
+    texts = [f"t{i}" for i in range(2 * PART + 5)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=group)
+    dataset, passes, read = Dataset.open(str(tmp_path / "a.parquet")), [], Dataset.read
+    monkeypatch.setattr(Dataset, "read", lambda *given: (passes.append(given), read(*given))[1])
+    model = Counting()
+    embed_texts(dataset, Texts("text", "m", str(tmp_path / "c")), Run(), model)
+    assert model.seen == texts
+    assert [given[1:3] for given in passes] == [(0, len(texts))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -100,9 +100,8 @@ def embed_texts(dataset: Dataset, texts: Texts, run: Run, encode: Encode | None 
         raise DataError(f"text={texts.column!r} holds {kind}, not texts; give a column of strings")
     folder = _folder(dataset, texts)
     encode = encode or _Model(texts.model)
-    for at in range(-(-dataset.n // PART)):
-        start, stop = at * PART, min((at + 1) * PART, dataset.n)
-        found = _column(dataset, texts.column, start, stop)
+    for at, found in enumerate(_parts(dataset, texts.column)):
+        start, stop = at * PART, at * PART + len(found)
         path, digest = folder / f"part-{at:06d}.parquet", _digest(found)
         if _digest_in(path) != digest:
             vectors = _vectors(found, encode, start, dataset.n, run)
@@ -175,8 +174,17 @@ def _identity(model: str) -> str:
     return digest.hexdigest()
 
 
-def _column(dataset: Dataset, name: str, start: int, stop: int) -> list[str | None]:
-    return [value for batch in dataset.read(start, stop, [name]) for value in batch.column(0).to_pylist()]
+def _parts(dataset: Dataset, name: str) -> Iterator[list[str | None]]:
+    """The texts of each part, from one pass: a large row group, or a CSV file, can be entered at its beginning alone."""
+    held: list[str | None] = []
+    for batch in dataset.read(0, dataset.n, [name]):
+        held += batch.column(0).to_pylist()
+        whole = len(held) - len(held) % PART
+        for at in range(0, whole, PART):
+            yield held[at : at + PART]
+        held = held[whole:]
+    if held:
+        yield held
 
 
 def _digest(texts: Sequence[str | None]) -> str:
