@@ -99,23 +99,24 @@ def _check_look(data: str, show: str | None, layout: str) -> None:
 
 
 def _keep_data(out: str, data: str) -> None:
-    """Raise where the output would replace a file that the picks are read from, --force or not."""
+    """Raise where the output would replace a file that the picks are read from, --force or not, or be read by the next run."""
     from kofn.blocks.paths import find_files
 
-    inside = os.path.realpath(os.path.expanduser(out))
-    if os.path.isdir(data) and inside.startswith(os.path.join(os.path.realpath(data), "")):
+    place = os.path.realpath(os.path.expanduser(out))
+    if os.path.exists(place):
+        _, found = find_files(data)
+        if any(os.path.exists(path) and os.path.samefile(path, place) for path, _ in found):
+            raise OutputError(
+                f"{out!r} is a file that is read here; choose another name, --force does not overwrite data"
+            )
+    if os.path.isdir(data) and place.startswith(os.path.join(os.path.realpath(data), "")):
         raise OutputError(
             f"{out!r} lies in the folder of the data, so the next run would choose from it; choose another place"
         )
-    if any(mark in data for mark in "*?[") and fnmatch(inside, os.path.abspath(os.path.expanduser(data))):
+    if any(mark in data for mark in "*?[") and fnmatch(place, os.path.abspath(os.path.expanduser(data))):
         raise OutputError(
             f"{out!r} is one of the files that {data!r} means, so the next run would choose from it; choose another place"
         )
-    if not os.path.exists(inside):
-        return
-    _, found = find_files(data)
-    if any(os.path.exists(path) and os.path.samefile(path, os.path.expanduser(out)) for path, _ in found):
-        raise OutputError(f"{out!r} is a file that is read here; choose another name, --force does not overwrite data")
 
 
 def parse_settings(settings: list[str], method: str) -> dict[str, Any]:
