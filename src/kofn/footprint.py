@@ -13,6 +13,7 @@ from kofn.blocks.files import reading_units
 from kofn.blocks.footers import Footers, Sizes
 from kofn.blocks.formats import BUFFER
 from kofn.core.block import SLAB, TILE, slab_count
+from kofn.method import door_metric
 from kofn.request import Request
 from kofn.tworound import TwoRound
 
@@ -155,7 +156,7 @@ def _itemsize(arrow_name: str) -> int:
 def _rows_in_flight(request: Request) -> int:
     """Slabs that exist at a time: one for each thread, one read ahead, one in hand, and those being normalised."""
     items, workers = request.items, request.items.run.workers
-    cosine = getattr(request.method, "metric", "euclidean") == "cosine"
+    cosine = door_metric(request.method) == "cosine"
     slabs = min(slab_count(items.n), workers + 2) + cosine * min(slab_count(items.n), workers)
     return slabs * min(items.n, SLAB) * items.d * 4
 

@@ -15,7 +15,7 @@ from kofn.core.blas import blas_kernel, one_blas_thread
 from kofn.core.labels import sortable
 from kofn.errors import BudgetError, DataError, InvalidRows
 from kofn.intake import bad_rows_of
-from kofn.method import Method, parameters
+from kofn.method import Method, door_metric, plain_settings
 from kofn.request import COLUMNS, Request, check_options, place, prepare, texts_of, ways_out
 from kofn.rng import Rng
 from kofn.selection import Selection
@@ -145,7 +145,7 @@ def carry_out(request: Request, rng: Rng) -> Selection:
 
 
 def _count_invalid(request: Request, error: InvalidRows) -> DataError:
-    metric = getattr(request.method, "metric", "euclidean")
+    metric = door_metric(request.method)
     source = request.source
     bad = np.flatnonzero(bad_rows_of(source, metric))
     first = int(bad[0])
@@ -182,14 +182,13 @@ def _provenance(request: Request, rng: Rng, part: int | None, rows: Any, chosen:
             "memory": request.memory,
             "guarantee": method.lifts,
         }
-    settings = {each.name: _plain(getattr(method, each.name)) for each in parameters(type(method))}
     return {
         **chosen.provenance,
         "kofn": __version__,
         "numpy": np.__version__,
         "blas": blas_kernel(),
         "method": method.name,
-        "parameters": settings,
+        "parameters": plain_settings(method),
         "seed": rng.seed,
         "k": request.k,
         "n": request.source.n,
@@ -226,9 +225,3 @@ def _digests(request: Request, rows: Any, chosen: Selection) -> dict[str, str]:
 def digest_of(values: Any) -> str:
     """Digest of an array's bytes, as the provenance keeps them."""
     return blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Method):
-        return {"method": value.name, **value.settings()}
-    return value.item() if isinstance(value, np.generic) else value

@@ -243,13 +243,13 @@ def read_have(source: Source, given: Any, ids: str | None = None) -> Array | Non
 
 def bad_rows_of(source: Source, metric: str) -> Array:
     """Which rows hold NaN or infinity, or are zero vectors under cosine; bool (n,). One pass."""
-    from kofn.blocks.rows import as_float32, bad_rows
+    from kofn.blocks.rows import as_floats, bad_rows
 
     if source.array is not None:
         parts = []
         for start in range(0, source.n, SLAB):
             x = source.array[start : start + SLAB]
-            parts.append(bad_rows(as_float32(x) if isinstance(x, np.ndarray) else x.astype(np.float32), metric))
+            parts.append(bad_rows(as_floats(x), metric))
         return np.concatenate(parts)
     door = FileBlocks(source.vectors or source.dataset, source.embedding, run=source.run, check=False)
     return np.concatenate(list(door.map(_bad_in_block, metric)))

@@ -113,7 +113,7 @@ class Items:
             codes[slab] = np.searchsorted(names, values[slab])
         return codes, names
 
-    def blocks(self, metric: str = "euclidean") -> Blocks:
+    def blocks(self, metric: str = "euclidean", dtype: type[np.floating[Any]] = np.float32) -> Blocks:
         """The rows as `Blocks`; under "cosine" scaled to length one (the only place that does so)."""
         if self.embeddings is None:
             raise DataError(
@@ -121,8 +121,8 @@ class Items:
             )
         if isinstance(self.embeddings, FileBlocks):
             door = self.embeddings
-            return FileBlocks(door.dataset, door.embedding, metric=metric, kept=door.kept, run=self.run)
-        return MemoryBlocks(self.embeddings, metric=metric, run=self.run)
+            return FileBlocks(door.dataset, door.embedding, metric=metric, kept=door.kept, run=self.run, dtype=dtype)
+        return MemoryBlocks(self.embeddings, metric=metric, run=self.run, dtype=dtype)
 
     def hold(self, x: Any) -> Blocks:
         """Rows of a sample, or centers, as `Blocks` of their own with these items' threads."""

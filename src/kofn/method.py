@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, get_type_hints
 
@@ -11,6 +12,9 @@ from kofn.errors import ParameterError
 from kofn.items import Items
 from kofn.rng import Rng
 from kofn.selection import Selection
+
+WORDS = {type(None): "nothing", Callable: "function"}
+"""Kinds of values that have a plainer name than their class."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,11 @@ class Method:
     """Chooses k of n. Frozen, keyword-only, equal to its twin; `select` leaves no trace on it or on its input.
 
     Class attributes say what a method is: `needs` (columns it cannot do without), `uses` (columns it reads when given),
-    `accepts` ("dense", "sparse"), `streams` (memory O(k + clusters) plus 16 bytes a row), `random`, `prefix` (the picks for a
-    smaller k begin those for a larger one), `weights` ("count", "design" or "none"), `cells` (whether count weights are the
-    Voronoi cells of the picks and `have`, which `verify` recounts, or sizes of clusters), `diminishing` (whether gains never
-    grow from pick to pick), `objective` (a name in `kofn.core.objectives`), `claims` (the guarantee), `lifts` (what is left of
-    it when run on parts; None: never).
+    `accepts` ("dense", "sparse", "matrix": of dissimilarities, under metric "precomputed"), `streams` (memory O(k + clusters)
+    plus 16 bytes a row), `random`, `prefix` (the picks for a smaller k begin those for a larger one), `weights` ("count",
+    "design", "equal" shares, or "none"), `cells` (whether count weights are the Voronoi cells of the picks and `have`, which
+    `verify` recounts, or sizes of clusters), `diminishing` (whether gains never grow from pick to pick), `objective` (a name
+    in `kofn.core.objectives`), `claims` (the guarantee), `lifts` (what is left of it when run on parts; None: never).
 
     A class whose guarantee can be checked on an answer defines `bound(items, selection) -> (sentence, value, limit)`, or None
     where it says nothing: `verify` prints the sentence and refuses an answer whose value is above the limit.
@@ -118,11 +122,11 @@ def _check(method: str, each: Field[Any], value: Any, hint: Any) -> None:
     if value is None and type(None) in kinds:
         return
     if isinstance(value, bool | np.bool_) != (bool in kinds) or not isinstance(value, _widened(kinds)):
-        wanted = " or ".join(sorted("nothing" if kind is type(None) else kind.__name__ for kind in kinds))
+        wanted = " or ".join(sorted(WORDS.get(kind, kind.__name__) for kind in kinds))
         raise ParameterError(f"{method}: {name}={value!r} is of the wrong type; it takes {wanted}")
     if rules.get("choices") and isinstance(value, str) and value not in rules["choices"]:
         raise ParameterError(f"{method}: {name}={value!r} is unknown; use one of: {', '.join(rules['choices'])}")
-    if isinstance(value, str | bool):
+    if isinstance(value, str | bool) or callable(value):
         return
     low, high = rules.get("low"), rules.get("high")
     if (low is not None and not value >= low) or (high is not None and not value <= high) or value != value:
@@ -140,7 +144,7 @@ def _kinds(hint: Any) -> tuple[type, ...]:
     from typing import Union, get_args, get_origin
 
     if get_origin(hint) in (UnionType, Union):
-        return tuple(kind for kind in get_args(hint))
+        return tuple(get_origin(kind) or kind for kind in get_args(hint))
     return (hint,)
 
 
@@ -151,6 +155,29 @@ def _widened(kinds: tuple[type, ...]) -> tuple[type, ...]:
     if float in kinds:
         wider += (float, np.floating)
     return wider
+
+
+def plain_settings(method: Method) -> dict[str, Any]:
+    """Parameters by name as JSON can hold them: a function by its module and name."""
+    return {name: _plain(value) for name, value in method.settings().items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Method):
+        return {"method": value.name, **plain_settings(value)}
+    if callable(value):
+        return f"{getattr(value, '__module__', 'yours')}.{getattr(value, '__qualname__', type(value).__name__)}"
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def door_metric(method: Method) -> str:
+    """The metric under which rows pass the door for this method: "cosine", else "euclidean", where they stay as they are."""
+    return "cosine" if getattr(method, "metric", None) == "cosine" else "euclidean"
+
+
+def measures_plainly(method: Method) -> bool:
+    """Whether the method measures by a metric that anyone can recompute from the rows: none, Euclidean or cosine."""
+    return getattr(method, "metric", "euclidean") in ("euclidean", "cosine")
 
 
 def shared_out(items: Items, picks: np.ndarray[Any, Any], inclusion: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

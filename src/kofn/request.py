@@ -16,7 +16,7 @@ from kofn.errors import BudgetError, DataError, InvalidRows, UsageError
 from kofn.featuring import settle_features
 from kofn.intake import Source, bad_rows_of, read_have, read_source, settle_embedding, source_of
 from kofn.items import Items
-from kofn.method import Method
+from kofn.method import Method, door_metric
 from kofn.registry import build, registered
 from kofn.tworound import parts_for
 
@@ -192,7 +192,7 @@ def _kept(source: Source, method: Method, columns: dict[str, Any], invalid: str)
         return None, []
     bad = np.zeros(source.n, dtype=bool)
     if "embeddings" in method.needs:
-        bad |= bad_rows_of(source, getattr(method, "metric", "euclidean"))
+        bad |= bad_rows_of(source, door_metric(method))
     if columns.get("score") is not None:
         score = source.column(columns["score"], "score")
         assert score is not None

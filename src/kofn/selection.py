@@ -24,7 +24,7 @@ METADATA_KEY = b"kofn"
 COLUMNS = ("kofn_index", "kofn_rank", "kofn_weight", "kofn_inclusion", "kofn_stratum", "kofn_gain")
 """What a written selection adds to the columns of the data, as far as it has them."""
 
-DESIGNS = "uniform, sensitivity"
+DESIGNS = "uniform, sensitivity, coreset, leverage"
 """The methods with inclusion, for a message; the registry lies above this module."""
 
 
@@ -270,8 +270,8 @@ class Selection:
 
     @property
     def metric(self) -> str:
-        """The metric that the method measured with; euclidean where it measured nothing."""
-        return str(self.provenance.get("parameters", {}).get("metric") or "euclidean")
+        """Under which the method looked at the rows: "cosine", or "euclidean" for every other metric and for none."""
+        return "cosine" if self.provenance.get("parameters", {}).get("metric") == "cosine" else "euclidean"
 
     def _standing(self, items: Items) -> Rows:
         if self.provenance.get("n", items.n) != items.n:

@@ -17,7 +17,7 @@ from kofn.core.assign import cell_weights
 from kofn.core.block import SLAB, Block, Rows, by_slab
 from kofn.errors import BudgetError
 from kofn.items import Items
-from kofn.method import Method
+from kofn.method import Method, door_metric
 from kofn.rng import Rng
 from kofn.selection import Selection
 
@@ -78,7 +78,7 @@ class TwoRound(Method):
         return 4
 
     def _weights(self, items: Items, picks: Rows) -> Any:
-        blocks = items.blocks(getattr(self.method, "metric", "euclidean"))
+        blocks = items.blocks(door_metric(self.method))
         rows = np.concatenate([picks, items.have_rows])
         return cell_weights(blocks, blocks.take(rows), items.weights, rows)[: len(picks)]
 

@@ -13,7 +13,7 @@ from kofn.core.designs import smallest
 from kofn.core.objectives import OBJECTIVES
 from kofn.front import digest_of
 from kofn.items import Items
-from kofn.method import shared_out
+from kofn.method import door_metric, measures_plainly, shared_out
 from kofn.represent.uniform import population_of
 from kofn.request import Request
 from kofn.selection import Selection
@@ -135,7 +135,8 @@ def _weight_checks(request: Request, answer: Selection, *, lifted: bool) -> Iter
     if len(wrong):
         yield _off("weights", answer, int(wrong[0]), "kofn_weight", "more than 0 and finite", weights)
         return
-    if request.method.weights == "count" and not request.method.cells and not lifted:
+    counted = request.method.cells and measures_plainly(request.method)
+    if request.method.weights == "count" and not counted and not lifted:
         yield _cluster_check(items, answer)
         return
     expected, tolerance, how = _expected_weights(request, answer, lifted)
@@ -188,7 +189,11 @@ def _objective_checks(request: Request, answer: Selection, stored: Any) -> Itera
     if name is None:
         return
     objective = OBJECTIVES.get(name)
-    if objective is None or (objective.needs == "scores" and items.scores is None):
+    if (
+        objective is None
+        or (objective.needs == "scores" and items.scores is None)
+        or not measures_plainly(request.method)
+    ):
         yield passed("objective", f"{name} cannot be computed again from the picks alone")
         return
     covered = items.have_rows if objective.needs == "embeddings" else items.have_rows[:0]
@@ -268,4 +273,4 @@ def _whole(values: Doubles) -> bool:
 
 
 def _metric(request: Request) -> str:
-    return str(getattr(request.method, "metric", "euclidean"))
+    return door_metric(request.method)

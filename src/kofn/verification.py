@@ -22,8 +22,8 @@ from kofn.featuring import fit_again
 from kofn.front import MEMORY, carry_out, digest_of
 from kofn.intake import Source, read_source, source_of
 from kofn.items import Items
-from kofn.method import Method
-from kofn.registry import METHODS, build
+from kofn.method import Method, plain_settings
+from kofn.registry import METHODS, build, method_class
 from kofn.request import Request, check_options, prepare
 from kofn.rng import Rng
 from kofn.selection import COLUMNS, Selection
@@ -323,8 +323,14 @@ def _method(answer: Answer, given: Method | None) -> Method:
     if given is None:
         if p["method"] not in METHODS:
             raise UsageError(f"{p['method']!r} is none of kofn's methods; give yours: verify(..., method=YourMethod())")
+        metric = str(p["parameters"].get("metric"))
+        if "." in metric:
+            raise UsageError(
+                f"{answer.name!r} was measured by a function of yours, {metric}; give it back: "
+                f"verify(..., method={method_class(p['method']).__name__}(metric=...))"
+            )
         return build(p["method"], p["parameters"])
-    settings = json.loads(json.dumps(given.settings(), default=str))
+    settings = json.loads(json.dumps(plain_settings(given)))
     if given.name != p["method"] or settings != p["parameters"]:
         raise UsageError(f"{answer.name!r} was chosen by {p['method']} with {p['parameters']}, not by {given!r}")
     return given

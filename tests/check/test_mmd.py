@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from check.judging import chosen, judged
-from kofn.check import mmd as module
-from kofn.check.mmd import bandwidth, mmd
+from kofn.check.mmd import mmd
+from kofn.core import discrepancy as module
+from kofn.core.discrepancy import median_distance
 
 
 def test_all_rows_have_no_discrepancy():
@@ -31,12 +32,12 @@ def test_blocks_add_up_to_the_kernel_in_one_piece(monkeypatch):
     x = np.random.default_rng(2).normal(size=(97, 3)).astype(np.float32)
     picks, w = [4, 60, 11, 90], np.array([1.0, 2.0, 3.0, 4.0])
     context = judged(x)
-    monkeypatch.setattr(module, "BLOCK", 10)
+    monkeypatch.setattr(module, "PIECE", 10)
     found = mmd(context.items, chosen(picks, w), context)
 
     def kernel(a, b):
         squared = ((a[:, None, :].astype(float) - b[None]) ** 2).sum(axis=2)
-        return np.exp(-squared / (2 * bandwidth(x) ** 2))
+        return np.exp(-squared / (2 * median_distance(x) ** 2))
 
     p, w = x[picks], w / w.sum()
     square = kernel(x, x).mean() - 2 * (kernel(x, p) @ w).mean() + w @ kernel(p, p) @ w
@@ -45,5 +46,5 @@ def test_blocks_add_up_to_the_kernel_in_one_piece(monkeypatch):
 
 def test_the_bandwidth_is_the_median_distance_of_different_rows_and_one_where_there_are_none():
     x = np.array([[0.0], [0.0], [1.0], [4.0]], np.float32)  # distances 1, 1, 4, 4, 3
-    assert bandwidth(x) == 3.0
-    assert bandwidth(np.ones((5, 2), np.float32)) == 1.0
+    assert median_distance(x) == 3.0
+    assert median_distance(np.ones((5, 2), np.float32)) == 1.0

@@ -14,7 +14,7 @@ import kofn
 from kofn import Items, KofnError, Method, Selection
 from kofn.core.objectives import OBJECTIVES
 from kofn.items import COLUMNS
-from kofn.method import parameters
+from kofn.method import door_metric, parameters
 from properties.worlds import (
     ROLES,
     Watched,
@@ -45,13 +45,13 @@ def refused(words: str) -> Iterator[None]:
 
 def covers(method: Method) -> bool:
     """Whether the method's objective is that every row has a pick near it."""
-    return method.objective is not None and OBJECTIVES[method.objective].needs == "embeddings"
+    return method.objective is not None and OBJECTIVES[method.objective].covers
 
 
 def merit(method: Method, w: World, rows: Any) -> float:
     """The method's own objective at these rows, higher is better."""
     objective = OBJECTIVES[method.objective or ""]
-    blocks = Items(embeddings=w.x).blocks(getattr(method, "metric", "euclidean"))
+    blocks = Items(embeddings=w.x).blocks(door_metric(method))
     value = objective.value(blocks, np.asarray(rows), None, w.scores)
     return value if objective.higher_is_better else -value
 
@@ -364,7 +364,7 @@ def law_9_a_class_says_what_it_is(method: Method) -> None:
     assert not method.needs & method.uses
     assert method.accepts <= {"dense", "sparse", "matrix"}
     assert method.accepts
-    assert method.weights in ("count", "design", "none")
+    assert method.weights in ("count", "design", "equal", "none")
     assert method.objective is None or method.objective in OBJECTIVES
     assert method.summary
     assert cls.__doc__

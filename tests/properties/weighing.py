@@ -24,6 +24,8 @@ def law_4_weights_sum_to_what_they_stand_for(method: Method) -> None:
             selection = choose(method, items, k)
             assert (selection.weights > 0).all()
             np.testing.assert_allclose(selection.weights.sum(), items.row_weights.sum(), rtol=1e-6)
+            if method.weights == "equal":
+                np.testing.assert_allclose(selection.weights, selection.weights[0], rtol=1e-9)
             if method.weights == "count":
                 np.testing.assert_allclose(selection.weights, np.round(selection.weights), atol=1e-6)
             assert (selection.inclusion is not None) == (method.weights == "design")

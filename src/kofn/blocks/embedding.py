@@ -68,7 +68,7 @@ class Embedding:
         if self.kind == "binary":
             out[valid] = _binary_values(kept, self.dtype, self.d)
         else:
-            values = kept.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+            values = kept.flatten().to_numpy(zero_copy_only=False).astype(out.dtype)
             _check_lengths(kept, self.d, rows + valid if isinstance(rows, int) else rows[valid], self.columns[0])
             out[valid] = values.reshape(-1, self.d)
 

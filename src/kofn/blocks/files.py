@@ -35,6 +35,8 @@ class FileBlocks:
         Threads and progress.
     check : bool
         Whether a row with NaN or infinity is an error.
+    dtype : type
+        What rows are converted to; float32 unless a method needs more.
     """
 
     def __init__(
@@ -46,12 +48,13 @@ class FileBlocks:
         kept: Rows | None = None,
         run: Run | None = None,
         check: bool = True,
+        dtype: type[np.floating[Any]] = np.float32,
     ) -> None:
         self.dataset, self.embedding, self.kept = dataset, embedding, kept
         self.metric = check_metric(metric)
         self.run = run or Run()
         self.passes = 0
-        self.check = check
+        self.check, self.dtype = check, dtype
         self._checked: set[int] = set()
 
     @property
@@ -69,7 +72,7 @@ class FileBlocks:
         slabs, workers = slab_count(self.n), self.run.workers
         self.passes += 1
         few, units = slabs < 2 * workers, reading_units(self.dataset, self.kept)
-        filling = _Filling(_Buffers(self.d), self.n)
+        filling = _Filling(_Buffers(self.d, self.dtype), self.n)
 
         def tiles(call: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
             return run_tiles(call, calls, workers)
@@ -88,10 +91,10 @@ class FileBlocks:
                 self.run.tell(f"pass {self.passes}", min((slab + 1) * SLAB, self.n), self.n)
 
     def take(self, rows: Rows) -> Floats:
-        """The rows of these numbers, in this order, as float32."""
+        """The rows of these numbers, in this order."""
         physical = rows if self.kept is None else self.kept[rows]
         table = self.dataset.take(physical, self.embedding.columns, self.run.workers)
-        x = np.empty((len(rows), self.d), dtype=np.float32)
+        x = np.empty((len(rows), self.d), self.dtype)
         self._fill(table.to_batches(), x, physical)
         check_rows(x, 0, self.metric)
         return unit_rows(x) if self.metric == "cosine" else x
@@ -147,20 +150,20 @@ class _Buffers:
     An array's room comes back when the last view of the array is gone, so results may keep views of a block.
     """
 
-    def __init__(self, d: int) -> None:
-        self.d = d
+    def __init__(self, d: int, dtype: type[np.floating[Any]]) -> None:
+        self.d, self.dtype = d, np.dtype(dtype)
         self.free: deque[bytearray] = deque()
 
     def take(self, rows: int) -> Floats:
-        """An uninitialised float32 array (rows, d)."""
+        """An uninitialised array (rows, d)."""
         if rows < SLAB:
-            return np.empty((rows, self.d), np.float32)
+            return np.empty((rows, self.d), self.dtype)
         try:
             room = self.free.pop()
         except IndexError:
-            room = bytearray(4 * rows * self.d)
+            room = bytearray(self.dtype.itemsize * rows * self.d)
         # Views of an array over foreign memory refer to that array, not to its memory, so it dies after them.
-        x: Floats = np.ndarray((rows, self.d), np.float32, buffer=room)
+        x: Floats = np.ndarray((rows, self.d), self.dtype, buffer=room)
         weakref.finalize(x, self.free.append, room).atexit = False
         return x
 

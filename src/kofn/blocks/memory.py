@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kofn.blocks.engine import Run, map_in_order, run_tiles
-from kofn.blocks.rows import as_float32, check_metric, check_rows, unit_rows
+from kofn.blocks.rows import as_floats, check_metric, check_rows, unit_rows
 from kofn.core.block import SLAB, Block, Rows, run_serially, slab_count
 
 
@@ -19,17 +19,22 @@ class MemoryBlocks:
     Parameters
     ----------
     x : array (n, d) or scipy.sparse matrix (n, d)
-        Never modified. Converted to float32 slab by slab where it is of another type, at every pass.
+        Never modified. Converted slab by slab where it is of another type, at every pass.
     metric : {"euclidean", "cosine"}
         Under cosine, rows are scaled to length one as they pass.
     run : Run
         Threads and progress.
+    dtype : type
+        What rows are converted to; float32 unless a method needs more.
     """
 
-    def __init__(self, x: Any, *, metric: str = "euclidean", run: Run | None = None) -> None:
+    def __init__(
+        self, x: Any, *, metric: str = "euclidean", run: Run | None = None, dtype: type[np.floating[Any]] = np.float32
+    ) -> None:
         self.x = x if isinstance(x, np.ndarray) else x.tocsr()
         self.metric = check_metric(metric)
         self.run = run or Run()
+        self.dtype = dtype
         self.passes = 0
         self._checked: set[int] = set()
 
@@ -62,15 +67,15 @@ class MemoryBlocks:
                 self.run.tell(f"pass {self.passes}", min((slab + 1) * SLAB, self.n), self.n)
 
     def take(self, rows: Rows) -> Any:
-        """The rows of these numbers as float32; a view where they are all the rows of a float32 array."""
+        """The rows of these numbers; a view where they are all the rows of an array of the right type."""
         everything = len(rows) == self.n and np.array_equal(rows, np.arange(self.n))
-        x = as_float32(self.x if everything else self.x[rows])
+        x = as_floats(self.x if everything else self.x[rows], self.dtype)
         check_rows(x, 0, self.metric)
         return self._prepare(x)
 
     def _slab(self, slab: int) -> Any:
         start = slab * SLAB
-        x = as_float32(self.x[start : start + SLAB])
+        x = as_floats(self.x[start : start + SLAB], self.dtype)
         if slab not in self._checked:
             check_rows(x, start, self.metric)
             self._checked.add(slab)

@@ -1,4 +1,4 @@
-"""What every door does to rows on their way in: float32, finite, and of unit length where asked."""
+"""What every door does to rows on their way in: floats, finite, and of unit length where asked."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def check_metric(metric: str) -> str:
     return metric
 
 
-def as_float32(x: Any) -> Any:
-    """Rows as float32, dense ones C-contiguous; the same memory where they are that already."""
+def as_floats(x: Any, dtype: Any = np.float32) -> Any:
+    """Rows as floats of this type, dense ones C-contiguous; the same memory where they are that already."""
     with np.errstate(over="ignore"):  # numbers beyond float32 become infinite: the check finds them
-        return np.ascontiguousarray(x, dtype=np.float32) if isinstance(x, np.ndarray) else x.astype(np.float32)
+        return np.ascontiguousarray(x, dtype=dtype) if isinstance(x, np.ndarray) else x.astype(dtype)
 
 
 def bad_rows(x: Any, metric: str) -> NDArray[np.bool_]:
@@ -52,7 +52,7 @@ def check_rows(x: Any, start: int, metric: str) -> None:
 def unit_rows(x: Any) -> Any:
     """Rows scaled to length one, as a copy. Zero rows stay zero."""
     norms = _row_norms(x)
-    scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0).astype(np.float32)
+    scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0).astype(x.dtype)
     if isinstance(x, np.ndarray):
         return x * scale[:, None]
     from scipy.sparse import diags_array

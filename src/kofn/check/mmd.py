@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from kofn.check.context import Context, shares
 from kofn.check.metric import EMBEDDINGS, Metric
 from kofn.core.block import Doubles, Floats
+from kofn.core.discrepancy import SAMPLE, mean_kernel, median_distance
 from kofn.items import Items
 from kofn.selection import Selection
-
-SAMPLE = 1_000
-"""Rows whose distances give the bandwidth."""
-
-BLOCK = 2_048
-"""Rows and columns of the kernel that exist at once: 32 MiB of float64."""
 
 
 def mmd(items: Items, selection: Selection, context: Context) -> float:
@@ -34,45 +27,14 @@ def mmd(items: Items, selection: Selection, context: Context) -> float:
     weights = shares(selection)
     gamma, whole = context.once("kernel of the rows", lambda: _of_rows(rows, each))
     center = rows.mean(axis=0, dtype=np.float64)
-    across = _mean_kernel(rows, each, points, weights, gamma, center)
-    among = _mean_kernel(points, weights, points, weights, gamma, center)
+    across = mean_kernel(rows, each, points, weights, gamma, center)
+    among = mean_kernel(points, weights, points, weights, gamma, center)
     return float(np.sqrt(max(0.0, whole - 2 * across + among)))
 
 
-def bandwidth(rows: Floats) -> float:
-    """Median distance between two different rows among the first 1,000; 1 where all are alike."""
-    from scipy.spatial.distance import pdist
-
-    apart = pdist(rows[:SAMPLE].astype(np.float64))
-    apart = apart[apart > 0]
-    return float(np.median(apart)) if len(apart) else 1.0
-
-
 def _of_rows(rows: Floats, each: Doubles) -> tuple[float, float]:
-    gamma = 1.0 / (2.0 * bandwidth(rows) ** 2)
-    return gamma, _mean_kernel(rows, each, rows, each, gamma, rows.mean(axis=0, dtype=np.float64))
-
-
-def _mean_kernel(a: Floats, of_a: Doubles, b: Floats, of_b: Doubles, gamma: float, center: Any) -> float:
-    """Sum of w_i v_j k(a_i, b_j), block by block, each pair of blocks once where both are the same."""
-    total = 0.0
-    for i in range(0, len(a), BLOCK):
-        left, w = a[i : i + BLOCK] - center, of_a[i : i + BLOCK]
-        for j in range(i if b is a else 0, len(b), BLOCK):
-            right, v = b[j : j + BLOCK] - center, of_b[j : j + BLOCK]
-            part = float(w @ _gaussian(left, right, gamma) @ v)
-            total += part if b is not a or j == i else 2 * part
-    return total
-
-
-def _gaussian(left: Doubles, right: Doubles, gamma: float) -> Doubles:
-    squares = np.einsum("ij,ij->i", left, left)[:, None] + np.einsum("ij,ij->i", right, right)
-    kernel = left @ right.T
-    kernel *= -2.0
-    kernel += squares
-    np.maximum(kernel, 0.0, out=kernel)
-    kernel *= -gamma
-    return np.exp(kernel, out=kernel)
+    gamma = 1.0 / (2.0 * median_distance(rows[:SAMPLE]) ** 2)
+    return gamma, mean_kernel(rows, each, rows, each, gamma, rows.mean(axis=0, dtype=np.float64))
 
 
 MMD = Metric(

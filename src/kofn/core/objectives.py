@@ -10,19 +10,22 @@ import numpy as np
 
 from kofn.core.assign import nearest_distances
 from kofn.core.block import Blocks, Doubles, Rows, by_slab
+from kofn.core.discrepancy import discrepancy_to_rows
 
 
 @dataclass(frozen=True)
 class Objective:
     """A named figure of merit of a set of picks.
 
-    `value(blocks, rows, weights, scores)`: rows are those of picks and `have` together.
+    `value(blocks, rows, weights, scores)`: rows are those of picks and `have` together. `covers` is whether it asks that every
+    row has a pick near it, so that a second copy of a pick is worth nothing.
     """
 
     title: str
     higher_is_better: bool
     needs: str
     value: Callable[[Blocks | None, Rows, Doubles | None, Doubles | None], float]
+    covers: bool = True
 
 
 def _distances(blocks: Blocks | None, rows: Rows) -> Any:
@@ -58,11 +61,23 @@ def _total_score(blocks: Blocks | None, rows: Rows, weights: Doubles | None, sco
     return float(scores[rows].sum())
 
 
+def _mean_discrepancy(blocks: Blocks | None, rows: Rows, weights: Doubles | None, scores: Doubles | None) -> float:
+    assert blocks is not None
+    return discrepancy_to_rows(blocks, rows, weights)
+
+
 OBJECTIVES = {
     "mean_distance": Objective("mean distance of a row to its nearest pick", False, "embeddings", _mean_distance),
     "mean_squared_distance": Objective(
         "mean squared distance of a row to its nearest pick", False, "embeddings", _mean_squared
     ),
     "radius": Objective("largest distance of a row to its nearest pick", False, "embeddings", _radius),
-    "total_score": Objective("sum of the picks' scores", True, "scores", _total_score),
+    "total_score": Objective("sum of the picks' scores", True, "scores", _total_score, covers=False),
+    "mmd": Objective(
+        "squared maximum mean discrepancy of the picks, counted alike, and all rows, less the rows' own part",
+        False,
+        "embeddings",
+        _mean_discrepancy,
+        covers=False,
+    ),
 }
