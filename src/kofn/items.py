@@ -172,6 +172,9 @@ def _write_into(block: Block, rows: Floats) -> None:
 def _matrix(x: Any) -> Any:
     if hasattr(x, "tocsr"):
         x = x.tocsr()
+        if not x.has_canonical_format:
+            x = x.copy()
+            x.sum_duplicates()
     else:
         x = np.asarray(x)
         if x.ndim == 1 and x.dtype != object:

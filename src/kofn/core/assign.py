@@ -18,9 +18,11 @@ def assign(blocks: Blocks, points: Floats) -> Iterator[tuple[NDArray[np.int32], 
     return blocks.map(nearest_in_block, Centers(points))
 
 
-def nearest_in_block(block: Block, centers: Centers) -> tuple[NDArray[np.int32], Floats]:
-    """Labels int32 (m,) and squared distances float32 (m,) of a slab's rows."""
-    parts = block.map_tiles(nearest_in_tile, centers)
+def nearest_in_block(block: Block, centers: Centers, hints: Any = None) -> tuple[NDArray[np.int32], Floats]:
+    """Labels int32 (m,) and squared distances float32 (m,) of a slab's rows; `hints` as in `nearest_in_tile`."""
+    if not isinstance(block.x, np.ndarray):
+        centers.index.prepare()  # once, before tiles on several threads ask for it
+    parts = block.map_tiles(nearest_in_tile, centers, each=hints)
     return np.concatenate([labels for labels, _ in parts]), np.concatenate([squared for _, squared in parts])
 
 

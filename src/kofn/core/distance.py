@@ -51,12 +51,19 @@ class Centers:
         return (0.5 * np.einsum("ij,ij->i", self.shifted, self.shifted, dtype=np.float64)).astype(np.float32)
 
     @cached_property
+    def index(self) -> Any:
+        """The centers as sparse rows are measured against them: a `kofn.core.sparse.CenterIndex`."""
+        from kofn.core.sparse import CenterIndex
+
+        return CenterIndex(np.ascontiguousarray(self.points))
+
+    @cached_property
     def piece(self) -> int:
         """Rows in one product: a power of two fixed by k alone, at most a tile."""
         return int(2 ** np.clip(np.floor(np.log2(_PRODUCT / max(1, len(self.points)))), 5, 12))
 
 
-def nearest_in_tile(start: int, x: Any, centers: Centers) -> tuple[NDArray[np.int32], Floats]:
+def nearest_in_tile(start: int, x: Any, centers: Centers, hints: Any = None) -> tuple[NDArray[np.int32], Floats]:
     """For each row of a tile: the nearest center (lowest number on ties), and the squared distance to it.
 
     Parameters
@@ -67,6 +74,8 @@ def nearest_in_tile(start: int, x: Any, centers: Centers) -> tuple[NDArray[np.in
         The tile.
     centers : Centers
         What to measure against.
+    hints : int32 (m,), optional
+        A center that is likely near to each row: sparse rows leave out more for it. Never changes the answer.
 
     Returns
     -------
@@ -75,7 +84,9 @@ def nearest_in_tile(start: int, x: Any, centers: Centers) -> tuple[NDArray[np.in
         Computed by differences in float64, so exact to rounding whatever the product lost.
     """
     if not isinstance(x, np.ndarray):
-        x = x.toarray()
+        from kofn.core.sparse import nearest_of_sparse
+
+        return nearest_of_sparse(x, centers.index, hints)[0]
     m = len(x)
     labels, squared = np.empty(m, np.int32), np.empty(m, np.float32)
     size, lanes, sums = centers.piece, np.empty(LANES + FEW, np.float32), np.empty(WIDE)

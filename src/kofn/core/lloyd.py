@@ -17,6 +17,7 @@ from kofn.core.distance import Centers
 from kofn.core.jit import kernel
 from kofn.core.reduce import tree_sum
 from kofn.core.seeding import seed_rows
+from kofn.core.sparse import add_sparse
 
 FARTHEST = 32  # rows a slab offers to clusters that came out empty
 
@@ -84,6 +85,7 @@ def train(
     tol: float = 1e-4,
     weights: Doubles | None = None,
     have: Rows | None = None,
+    unit: bool = False,
 ) -> Trained:
     """k-means++ seeds and Lloyd rounds on a sample of rows, drawn by their own numbers.
 
@@ -95,6 +97,8 @@ def train(
         Rows a cluster to train on; 0: all rows.
     have : int64 (h,), optional
         Rows that are centers already: they never move, always belong to the sample, and come last in the result.
+    unit : bool
+        Keep centers at length one: spherical k-means, for rows of length one.
     """
     held = np.zeros(0, np.int64) if have is None else have
     size, rows = min(blocks.n, sample * k) if sample else blocks.n, None
@@ -107,7 +111,7 @@ def train(
         blocks = hold(blocks.take(np.arange(blocks.n) if rows is None else rows))
     seeds = seed_rows(blocks, min(k, blocks.n - len(held)), rng.child("seeds"), weights=weights, have=held)
     centers = _dense(blocks.take(np.concatenate([seeds, held])))
-    clustering = lloyd(blocks, centers, rounds=max(rounds, 1), weights=weights, fixed=len(held), tol=tol)
+    clustering = lloyd(blocks, centers, rounds=max(rounds, 1), weights=weights, fixed=len(held), tol=tol, unit=unit)
     if rounds == 0:
         clustering = Clustering(centers, clustering.cost, 0)
     mass = float(blocks.n if weights is None else weights.sum())
@@ -115,19 +119,23 @@ def train(
 
 
 def lloyd(
-    blocks: Blocks, centers: Floats, *, rounds: int, weights: Doubles | None = None, fixed: int = 0, tol: float = 1e-4
-) -> Clustering:
+    blocks: Blocks, centers: Floats, *, rounds: int, weights: Doubles | None = None, fixed: int = 0, tol: float = 1e-4,
+    unit: bool = False,
+) -> Clustering:  # fmt: skip
     """Move centers to the mean of their rows, `rounds` times or until the cost falls by less than `tol` of itself.
 
-    The last `fixed` centers never move. An empty cluster takes the row farthest from its center. Sums are float64, added in
+    With `unit`, means are scaled to length one, which makes it spherical k-means (Dhillon and Modha, "Concept decompositions
+    for large sparse text data using clustering", Machine Learning 42, 2001): a row of length one is nearest to the center of
+    largest cosine, and the cost is twice the sum of 1 - cosine. The last `fixed` centers never move. An empty cluster takes the row farthest from its center. Sums are float64, added in
     slab order by a fixed tree: the same bits for any engine. O(rounds n k d) time, O(k d) memory a slab in flight.
     """
     each = _each(blocks, weights)
-    before, cost, done = np.inf, np.inf, 0
+    before, cost, done, last = np.inf, np.inf, 0, [None] * len(each)
     for turn in range(1, rounds + 1):
-        done, far = turn, _Farthest()
-        sums, counts, cost = tree_sum(far.keep(blocks.map(_moments_of_block, Centers(centers), each=each)))
-        centers = _moved(centers, sums, counts, far, fixed)
+        done, round_ = turn, _Round()
+        results = blocks.map(_moments_of_block, Centers(centers), each=list(zip(each, last, strict=True)))
+        sums, counts, cost = tree_sum(round_.keep(results))
+        centers, last = _moved(centers, sums, counts, round_, fixed, unit), round_.labels
         if np.isfinite(before) and before - cost <= tol * before:
             break
         before = cost
@@ -169,16 +177,21 @@ def _each(blocks: Blocks, weights: Doubles | None) -> list[Any]:
     return [None] * slab_count(blocks.n) if weights is None else list(by_slab(weights))
 
 
-def _moments_of_block(block: Block, centers: Centers, weights: Any) -> tuple[Any, ...]:
-    labels, squared = nearest_in_block(block, centers)
+def _moments_of_block(block: Block, centers: Centers, pair: tuple[Any, Any]) -> tuple[Any, ...]:
+    weights, last = pair
+    labels, squared = nearest_in_block(block, centers, last)
     k = len(centers.points)
     sums = np.zeros((k, block.x.shape[1]))
     w = np.ones(len(labels)) if weights is None else weights
-    _add_rows(_dense(block.x), labels, w, sums)
+    if isinstance(block.x, np.ndarray):
+        _add_rows(block.x, labels, w, sums)
+    else:
+        add_sparse(block.x, labels, w, sums)
     counts = np.bincount(labels, weights=w, minlength=k)
     far = np.sort(smallest(-squared, min(FARTHEST, len(squared))))
     offers = far + block.start, squared[far].astype(np.float64), _dense(block.x[far]).copy()
-    return offers, (sums, counts, float(np.dot(w, squared.astype(np.float64))))
+    hints = None if isinstance(block.x, np.ndarray) else labels  # they help sparse rows only
+    return (*offers, hints), (sums, counts, float(np.dot(w, squared.astype(np.float64))))
 
 
 def _nearest_of_block(block: Block, centers: Centers, pair: tuple[Any, Any]) -> tuple[Any, ...]:
@@ -195,29 +208,37 @@ def _dense(x: Any) -> Any:
     return x if isinstance(x, np.ndarray) else x.toarray()
 
 
-class _Farthest:
-    """Rows far from their centers, farthest first, ties to the lowest row number."""
+class _Round:
+    """What a round leaves beside its sums: rows far from their centers, and sparse rows' labels for the next one."""
 
     def __init__(self) -> None:
         self.rows: list[Any] = []
+        self.labels: list[Any] = []
 
     def keep(self, results: Any) -> Any:
-        for offers, sums in results:
+        for (*offers, labels), sums in results:
             self.rows.append(offers)
+            self.labels.append(labels)
             yield sums
 
     def best(self, count: int) -> Floats:
+        """Vectors of the rows farthest from their centers, ties to the lowest row number."""
         squared = np.concatenate([part[1] for part in self.rows])
         vectors = np.concatenate([part[2] for part in self.rows])
         order = smallest(-squared, min(count, int((squared > 0).sum())))
         return np.asarray(vectors[order])
 
 
-def _moved(centers: Floats, sums: Doubles, counts: Doubles, far: _Farthest, fixed: int) -> Floats:
+def _moved(centers: Floats, sums: Doubles, counts: Doubles, far: _Round, fixed: int, unit: bool) -> Floats:
     moved = centers.copy()
     free = len(centers) - fixed
     full = np.flatnonzero(counts[:free] > 0)
-    moved[full] = sums[full] / counts[full, None]
+    scale = counts[:free]
+    if unit:
+        lengths = np.sqrt(np.einsum("ij,ij->i", sums[:free], sums[:free]))
+        scale = np.where(lengths > 0, lengths, scale)
+    for c in full:  # row by row: the centers of long rows are large
+        np.divide(sums[c], scale[c], out=moved[c], casting="same_kind")
     empty = np.flatnonzero(counts[:free] <= 0)
     if len(empty):
         found = far.best(len(empty))

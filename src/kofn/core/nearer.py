@@ -12,6 +12,7 @@ from kofn.core.block import Block, Doubles, Floats, Rows
 from kofn.core.distance import CLOSE, WIDE, Centers, nearest_in_tile, squared_distance
 from kofn.core.jit import kernel
 from kofn.core.scratch import scratch
+from kofn.core.sparse import squares_of_sparse
 
 FEW = 2
 """Up to so many centers, differences cost less than a product and its check."""
@@ -50,20 +51,26 @@ def dense(x: Any) -> Floats:
 
 
 def _nearer_in_tile(start: int, x: Any, centers: Centers, bound: Floats) -> Floats:
-    if len(centers.points) > FEW:
+    if len(centers.points) > FEW or not isinstance(x, np.ndarray):
         return np.minimum(bound, nearest_in_tile(start, x, centers)[1])
     nearer = bound.copy()
-    _fold_few(dense(x), centers.points, nearer, np.empty(WIDE))
+    _fold_few(x, centers.points, nearer, np.empty(WIDE))
     return nearer
 
 
 def improvements_in_tile(start: int, x: Any, candidates: Centers, room: int, bound: Floats) -> Pairs:
     """The pairs of a tile, `room` of them at most, and at most 32,767 candidates."""
-    rows, size = dense(x), candidates.piece
+    rows, size = x, candidates.piece
     which, offsets, squared = np.empty(room, np.int16), np.empty(room, np.int32), np.empty(room, np.float32)
     count, usable = 0, len(candidates.points)
-    for at in range(0, len(rows), size):
-        part, limit = rows[at : at + size], bound[at : at + size]
+    for at in range(0, x.shape[0], size):
+        limit = bound[at : at + size]
+        if not isinstance(x, np.ndarray):
+            apart = np.empty((len(limit), len(candidates.points)))
+            squares_of_sparse(x, candidates.index, at, apart)
+            count, usable = _below_bound(apart, limit, which, offsets, squared, at, count, usable)
+            continue
+        part = rows[at : at + size]
         products, lengths = _products(part, candidates)
         count, usable = _improvements(
             products, lengths, candidates.half_squares, part, candidates.points, limit, np.empty(WIDE),
@@ -157,6 +164,31 @@ def _improvements(
                         if j < usable:
                             which[count], offsets[count], squared[count] = j, first + i, found
                             count += 1
+    return count, usable
+
+
+@kernel
+def _below_bound(
+    apart: Doubles,
+    bound: Floats,
+    which: NDArray[np.int16],
+    offsets: NDArray[np.int32],
+    squared: Floats,
+    first: int,
+    count: int,
+    usable: int,
+) -> tuple[int, int]:
+    """As `_improvements`, from squared distances that are all there."""
+    for i in range(len(apart)):
+        for j in range(len(apart[i])):
+            found = np.float32(apart[i, j])
+            if j < usable and found < bound[i]:
+                while count == len(which) and usable > 0:
+                    usable //= 2
+                    count = _give_up(which, offsets, squared, count, usable)
+                if j < usable:
+                    which[count], offsets[count], squared[count] = j, first + i, found
+                    count += 1
     return count, usable
 
 

@@ -18,7 +18,7 @@ from kofn.selection import Selection
 
 @dataclass(frozen=True, kw_only=True)
 class KMeans(Method):
-    """k clusters by Lloyd's algorithm from k-means++ seeds; the pick of a cluster is the row nearest to its center.
+    """k clusters by Lloyd's algorithm (under cosine: spherical k-means) from k-means++ seeds; the pick of a cluster is the row nearest to its center.
 
     Rows in `have` are centers that do not move, so the k new clusters go where they leave room. Training looks at
     `sample` rows a cluster, drawn by row hash, and then one pass over all rows assigns them (faiss does the same).
@@ -55,7 +55,7 @@ class KMeans(Method):
         blocks = items.blocks(self.metric)
         trained = train(
             blocks, k, rng, items.hold, sample=self.sample, rounds=self.rounds, tol=self.tolerance,
-            weights=items.weights, have=items.have_rows,
+            weights=items.weights, have=items.have_rows, unit=self.metric == "cosine",
         )  # fmt: skip
         nearest = nearest_rows(blocks, trained.clustering.centers, weights=items.weights, excluded=items.have)
         picks, weights, filled = fill(items, blocks, nearest, k)
