@@ -126,7 +126,9 @@ def lloyd(
 
     With `unit`, means are scaled to length one, which makes it spherical k-means (Dhillon and Modha, "Concept decompositions
     for large sparse text data using clustering", Machine Learning 42, 2001): a row of length one is nearest to the center of
-    largest cosine, and the cost is twice the sum of 1 - cosine. The last `fixed` centers never move. An empty cluster takes the row farthest from its center. Sums are float64, added in
+    largest cosine, and the cost is twice the sum of 1 - cosine.
+
+    The last `fixed` centers never move. An empty cluster takes the row farthest from its center. Sums are float64, added in
     slab order by a fixed tree: the same bits for any engine. O(rounds n k d) time, O(k d) memory a slab in flight.
     """
     each = _each(blocks, weights)

@@ -157,7 +157,7 @@ def _product(columns: Ids, values: Floats, point: Floats) -> float:
 def _left_out(
     columns: Ids, values: Floats, starts: Any, high: Floats, low: Floats, budget: float, out: Any
 ) -> tuple[float, float]:
-    """Mark columns that may be left out, dear ones first: how much the marked can add at most, and take away at most."""
+    """Mark long columns that may be left out: how much the marked can add at most, and take away at most."""
     m = len(columns)
     typical = np.float64(starts[-1]) / len(high)  # entries of a column: shorter ones are not worth leaving out
     above, below = 0.0, 0.0

@@ -18,7 +18,7 @@ from kofn.selection import Selection
 
 @dataclass(frozen=True, kw_only=True)
 class KMeans(Method):
-    """k clusters by Lloyd's algorithm (under cosine: spherical k-means) from k-means++ seeds; the pick of a cluster is the row nearest to its center.
+    """k clusters by Lloyd's algorithm (under cosine: spherical k-means); the pick of each is the row nearest to its center.
 
     Rows in `have` are centers that do not move, so the k new clusters go where they leave room. Training looks at
     `sample` rows a cluster, drawn by row hash, and then one pass over all rows assigns them (faiss does the same).
