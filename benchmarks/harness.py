@@ -21,7 +21,9 @@ STEERING = ("OPENBLAS_", "OMP_", "MKL_", "NUMBA_", "GOTO_", "NVPL_", "KOFN_")
 """Variables that change kernels or threads: unset for every measured process."""
 
 PACKAGES = ("kofn", "numpy", "scipy", "numba", "pyarrow", "scikit-learn", "threadpoolctl")
-PEERS = ("numpy", "numba", "scikit-learn", "faiss-cpu", "apricot-select")
+PEERS = (
+    "numpy", "numba", "scikit-learn", "faiss-cpu", "apricot-select", "kmedoids", "goodpoints", "coresets",
+)  # fmt: skip
 PROBE = (
     "import importlib.metadata as m, json, sys\n"
     "def v(name):\n try: return m.version(name)\n except m.PackageNotFoundError: return None\n"

@@ -15,6 +15,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -43,10 +44,15 @@ COLUMNS: dict[str, tuple[str, str, bool]] = {
 """Figure: (heading, how it is written, whether more is better)."""
 
 
+SPEED = ("main_job", "represent")
+"""Results of jobs: their entries are timed beside one another."""
+
+
 def table(name: str, argument: str = "") -> str:
     """A table by its name and argument."""
     kinds: dict[str, Callable[[str], str]] = {
-        "main_job": main_job, "figures": figures, "objectives": objectives, "method": method, "measured": measured, "says": says,
+        **{name: partial(jobs_of, name) for name in SPEED}, "figures": figures, "objectives": objectives, "method": method,
+        "measured": measured, "says": says,
     }  # fmt: skip
     if name not in kinds:
         raise SystemExit(f"table {name!r} is unknown; there are: {', '.join(kinds)}")
@@ -82,7 +88,7 @@ def measured(name: str) -> str:
     )
 
 
-PEER_NAMES = ("faiss-cpu", "apricot-select")
+PEER_NAMES = ("faiss-cpu", "apricot-select", "kmedoids", "goodpoints", "coresets")
 
 
 def _kernels(result: Result) -> set[str]:
@@ -90,15 +96,15 @@ def _kernels(result: Result) -> set[str]:
     return {kernel for run in runs for kernel in run.get("kernels", [])}
 
 
-def main_job(argument: str) -> str:
-    """The goals of all jobs, or the entries of one."""
-    result = load("main_job")
+def jobs_of(name: str, argument: str) -> str:
+    """The goals of all jobs of a result, or the entries of one."""
+    result = load(name)
     if result is None:
-        return absent("main_job")
+        return absent(name)
     if argument in ("", "goals"):
         return goals(result)
     job = next((job for job in result["jobs"] if job["name"] == argument), None)
-    return absent("main_job") if job is None else entries(job)
+    return absent(name) if job is None else entries(job)
 
 
 def goals(result: Result) -> str:
@@ -188,12 +194,23 @@ def entries(job: Result) -> str:
     return grid(["who", "what", "seconds", "runs", "peak MiB", "also"], rows)
 
 
+FINE = ("cost", "mean_distance", "loss", "mean_cosine", "inertia")
+"""Figures that differ in their later digits."""
+
+
 def _extras(runs: list[Result]) -> Iterable[str]:
     texts = {
         "cost": "mean squared distance {}",
         "cost_error": "± {}",
         "mean_distance": "mean distance {}",
         "write_seconds": "then {} s to write the picks",
+        "loss": "mean distance to the nearest pick {}",
+        "squared_mmd": "MMD squared {}",
+        "mean_error": "mean error of the cost {}",
+        "largest_error": "largest {}",
+        "error": "relative error {}",
+        "mean_cosine": "mean cosine {}",
+        "inertia": "inertia {}",
         "rounds": "rounds: {}",
         "readers": "readers: {}",
         "fixed_seconds": "of it {} s compiling at every fit",
@@ -208,7 +225,7 @@ def _extras(runs: list[Result]) -> Iterable[str]:
         elif isinstance(values[0], int):
             yield text.format(f"{median(values):g}")
         else:
-            yield text.format(_number(median(values), 5 if field in ("cost", "mean_distance") else 3))
+            yield text.format(_number(median(values), 5 if field in FINE else 3))
 
 
 def figures(argument: str) -> str:
@@ -348,8 +365,10 @@ def _number(value: float, digits: int = 3) -> str:
 
 def everything() -> list[str]:
     """Names and arguments of all tables that there are results for."""
-    names = ["measured main_job", "main_job goals"]
-    names += [f"main_job {job['name']}" for job in (load("main_job") or {"jobs": []})["jobs"]]
+    names = [
+        f"{kind} {name}" if kind == "measured" else f"{name} {kind}" for name in SPEED for kind in ("measured", "goals")
+    ]
+    names += [f"{name} {job['name']}" for name in SPEED for job in (load(name) or {"jobs": []})["jobs"]]
     datasets = (load("figures") or {"datasets": {}})["datasets"]
     methods = dict.fromkeys(row["method"] for data in datasets.values() for row in data["rows"] if row["who"] == "kofn")
     names += [

@@ -87,8 +87,14 @@ def nearest_in_tile(start: int, x: Any, centers: Centers, hints: Any = None) -> 
         from kofn.core.sparse import nearest_of_sparse
 
         return nearest_of_sparse(x, centers.index, hints)[0]
+    return nearest_two(x, centers, only_nearest=True)[:2]
+
+
+def nearest_two(x: Floats, centers: Centers, *, only_nearest: bool = False) -> tuple[NDArray[np.int32], Floats, Floats]:
+    """As `nearest_in_tile` for dense rows, and a lower bound of each row's distance to every other center, float32 (m,)."""
     m = len(x)
     labels, squared = np.empty(m, np.int32), np.empty(m, np.float32)
+    second = np.empty(0 if only_nearest else m, np.float32)
     size, lanes, sums = centers.piece, np.empty(LANES + FEW, np.float32), np.empty(WIDE)
     points = one_form(centers.points)
     for at in range(0, m, size):
@@ -96,9 +102,9 @@ def nearest_in_tile(start: int, x: Any, centers: Centers, hints: Any = None) -> 
         shifted = np.subtract(rows, centers.shift, out=scratch("shifted", *rows.shape))
         products = np.matmul(shifted, centers.shifted.T, out=scratch("products", len(rows), len(centers.points)))
         lengths = np.einsum("ij,ij->i", shifted, shifted)
-        settled = labels[at : at + size], squared[at : at + size]
+        settled = labels[at : at + size], squared[at : at + size], second[at : at + size]
         _settle(products, lengths, centers.half_squares, rows, points, lanes, sums, *settled)
-    return labels, squared
+    return labels, squared, second
 
 
 @kernel
@@ -174,8 +180,12 @@ def _settle(
     sums: Doubles,
     labels: NDArray[np.int32],
     squared: Floats,
+    second: Floats,
 ) -> None:
-    """Nearest center of each row from its products; centers within `CLOSE` of the best are compared by differences."""
+    """Nearest center of each row from its products; centers within `CLOSE` of the best are compared by differences.
+
+    Where `second` has room, it gets what the product leaves of the distance to the second nearest.
+    """
     m, k = products.shape
     widest = np.float32(0.0)
     for j in range(k):
@@ -195,6 +205,16 @@ def _settle(
                             found = j
         labels[i] = found
         squared[i] = least
+        if len(second):
+            other = np.float32(np.inf)
+            for lane in range(FEW):
+                if lane != found % FEW:
+                    other = min(other, lanes[LANES + lane])
+            for j in range(found % FEW, k, FEW):
+                if j != found:
+                    other = min(other, half_squares[j] - products[i, j])
+            lost = np.float64(CLOSE) * (np.float64(lengths[i]) + 2.0 * np.float64(widest))
+            second[i] = np.sqrt(max(0.0, np.float64(lengths[i]) + 2.0 * np.float64(other) - lost))
 
 
 def distances_to_point(x: Floats, point: Floats) -> Doubles:

@@ -14,11 +14,13 @@ from kofn.core.assign import nearest_in_block
 from kofn.core.block import Block, Blocks, Doubles, Floats, Rows, by_slab, slab_count
 from kofn.core.designs import smallest, smallest_numbers
 from kofn.core.distance import Centers
+from kofn.core.hamerly import FEWEST, Moves, moves_of, nearest_by_bounds
 from kofn.core.jit import kernel
 from kofn.core.reduce import tree_sum
 from kofn.core.seeding import seed_rows
 from kofn.core.sparse import add_sparse
 
+SETTLED = 0.02  # once a round gains less than this share of the cost, centers move little and bounds hold for many rows
 FARTHEST = 32  # rows a slab offers to clusters that came out empty
 
 
@@ -133,13 +135,21 @@ def lloyd(
     """
     each = _each(blocks, weights)
     before, cost, done, last = np.inf, np.inf, 0, [None] * len(each)
+    moves, bounded = None, False
     for turn in range(1, rounds + 1):
         done, round_ = turn, _Round()
-        results = blocks.map(_moments_of_block, Centers(centers), each=list(zip(each, last, strict=True)))
-        sums, counts, cost = tree_sum(round_.keep(results))
-        centers, last = _moved(centers, sums, counts, round_, fixed, unit), round_.labels
-        if np.isfinite(before) and before - cost <= tol * before:
+        shared = Centers(centers), bounded, moves
+        sums, counts, cost = tree_sum(
+            round_.keep(blocks.map(_moments_of_block, *shared, each=list(zip(each, last, strict=True))))
+        )
+        moved, last = _moved(centers, sums, counts, round_, fixed, unit), round_.known
+        moves = moves_of(centers, moved) if bounded and turn < rounds else None
+        centers = moved
+        gained = before - cost
+        if np.isfinite(before) and gained <= tol * before:
             break
+        dense = last[0] is None  # as long as nothing is known of the rows: sparse ones have their labels
+        bounded = bounded or (dense and len(centers) >= FEWEST and gained < SETTLED * before)
         before = cost
     return Clustering(centers, float(cost), done)
 
@@ -179,9 +189,16 @@ def _each(blocks: Blocks, weights: Doubles | None) -> list[Any]:
     return [None] * slab_count(blocks.n) if weights is None else list(by_slab(weights))
 
 
-def _moments_of_block(block: Block, centers: Centers, pair: tuple[Any, Any]) -> tuple[Any, ...]:
+def _moments_of_block(
+    block: Block, centers: Centers, bounded: bool, moves: Moves | None, pair: tuple[Any, Any]
+) -> tuple[Any, ...]:
     weights, last = pair
-    labels, squared = nearest_in_block(block, centers, last)
+    if bounded:
+        known, squared = nearest_by_bounds(block, centers, moves, last)
+        labels = np.ascontiguousarray(known["label"])
+    else:
+        labels, squared = nearest_in_block(block, centers, last)
+        known = None if isinstance(block.x, np.ndarray) else labels  # a hint, where rows are sparse
     k = len(centers.points)
     sums = np.zeros((k, block.x.shape[1]))
     w = np.ones(len(labels)) if weights is None else weights
@@ -192,8 +209,7 @@ def _moments_of_block(block: Block, centers: Centers, pair: tuple[Any, Any]) -> 
     counts = np.bincount(labels, weights=w, minlength=k)
     far = np.sort(smallest(-squared, min(FARTHEST, len(squared))))
     offers = far + block.start, squared[far].astype(np.float64), _dense(block.x[far]).copy()
-    hints = None if isinstance(block.x, np.ndarray) else labels  # they help sparse rows only
-    return (*offers, hints), (sums, counts, float(np.dot(w, squared.astype(np.float64))))
+    return (*offers, known), (sums, counts, float(np.dot(w, squared.astype(np.float64))))
 
 
 def _nearest_of_block(block: Block, centers: Centers, pair: tuple[Any, Any]) -> tuple[Any, ...]:
@@ -211,16 +227,16 @@ def _dense(x: Any) -> Any:
 
 
 class _Round:
-    """What a round leaves beside its sums: rows far from their centers, and sparse rows' labels for the next one."""
+    """What a round leaves beside its sums: rows far from their centers, and what the next one may know of the rows."""
 
     def __init__(self) -> None:
         self.rows: list[Any] = []
-        self.labels: list[Any] = []
+        self.known: list[Any] = []
 
     def keep(self, results: Any) -> Any:
-        for (*offers, labels), sums in results:
+        for (*offers, known), sums in results:
             self.rows.append(offers)
-            self.labels.append(labels)
+            self.known.append(known)
             yield sums
 
     def best(self, count: int) -> Floats:
