@@ -16,6 +16,7 @@ METHODS = {
     "sensitivity": "kofn.represent.sensitivity:Sensitivity",
     "hierarchical": "kofn.balance.hierarchical:Hierarchical",
     "kcenter": "kofn.represent.kcenter:KCenter",
+    "kmedoids": "kofn.represent.kmedoids:KMedoids",
 }
 
 

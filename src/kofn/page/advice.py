@@ -29,6 +29,9 @@ NOT_FOR = {
         "when the picks should mirror the data (`uniform`, `kmeans`): it lifts what is rare, and what is compact among the "
         "vectors gets few seats"
     ),
+    "kmedoids": (
+        "when a smaller k shall begin a larger one (`facility`), or squared distances between many vectors are meant (`kmeans`)"
+    ),
     "kcenter": (
         "for rows that stand for the typical (`kmeans`, `facility`): it prefers the unusual, and without `outliers` its first "
         "picks are often errors in the data"

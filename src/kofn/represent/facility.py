@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,13 +9,14 @@ import numpy as np
 
 from kofn.core.assign import assign, cell_weights
 from kofn.core.blas import one_blas_thread
-from kofn.core.block import Block, Doubles, Floats, Rows, TileRunner, run_serially
+from kofn.core.block import Block, Doubles, Floats, Rows, TileRunner
 from kofn.core.certificates import greedy_ceiling
 from kofn.core.designs import smallest
 from kofn.core.greedy import Coverage, Far, lazy_greedy, upper_bound
 from kofn.core.jit import one_form
 from kofn.core.knn import nearest, within_own_radius
 from kofn.core.neighbors import Points, local_radii, pair_distances, sweep
+from kofn.core.threads import threads
 from kofn.items import Items
 from kofn.method import Method, Paper, param
 from kofn.rng import Rng
@@ -75,7 +73,7 @@ class Facility(Method):
 
     def select(self, items: Items, k: int, rng: Rng) -> Selection:
         """Choose k rows, each of largest gain given those before it."""
-        with one_blas_thread(), _threads(items.run.workers) as runner:
+        with one_blas_thread(), threads(items.run.workers) as runner:
             points = Points(_gather(items, self.metric))
             weights = items.row_weights / items.row_weights.max()
             have = _reach_of_have(points, items)
@@ -139,7 +137,7 @@ def mean_distance_bound(items: Items, picks: Rows, *, k: int | None = None, metr
     -----
     f(best) <= f(picks) + the k largest gains that any row still has. One product for every pair: O(n^2 d) time.
     """
-    with one_blas_thread(), _threads(items.run.workers) as runner:
+    with one_blas_thread(), threads(items.run.workers) as runner:
         points = Points(_gather(items, metric))
         standing = np.concatenate([np.asarray(picks, np.int64), items.have_rows])
         reach = _distance_to_nearest(points, items, standing)
@@ -254,19 +252,3 @@ def _gains_in_piece(start: int, points: Points, weights: Doubles, reach: Doubles
         gains[at] = np.dot(w, left - now)
         left = now
     return gains
-
-
-@contextmanager
-def _threads(workers: int) -> Iterator[TileRunner]:
-    """A runner on threads that live as long as the selection: hundreds of short calls do not pay for starting them."""
-    if workers == 1:
-        yield run_serially
-        return
-    with ThreadPoolExecutor(workers) as pool:
-
-        def run(fn: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-            if len(calls) == 1:
-                return [fn(*calls[0])]
-            return [future.result() for future in [pool.submit(fn, *call) for call in calls]]
-
-        yield run
