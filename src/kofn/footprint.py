@@ -158,7 +158,7 @@ def _rows_in_flight(request: Request) -> int:
     items, workers = request.items, request.items.run.workers
     cosine = door_metric(request.method) == "cosine"
     slabs = min(slab_count(items.n), workers + 2) + cosine * min(slab_count(items.n), workers)
-    return slabs * min(items.n, SLAB) * items.d * 4
+    return slabs * min(items.n, SLAB) * items.d * np.dtype(request.method.dtype).itemsize
 
 
 def _reader(footers: Footers, columns: Any) -> int:

@@ -53,11 +53,12 @@ class Method:
     """Chooses k of n. Frozen, keyword-only, equal to its twin; `select` leaves no trace on it or on its input.
 
     Class attributes say what a method is: `needs` (columns it cannot do without), `uses` (columns it reads when given),
-    `accepts` ("dense", "sparse", "matrix": of dissimilarities, under metric "precomputed"), `streams` (memory O(k + clusters)
-    plus 16 bytes a row), `random`, `prefix` (the picks for a smaller k begin those for a larger one), `weights` ("count",
-    "design", "equal" shares, or "none"), `cells` (whether count weights are the Voronoi cells of the picks and `have`, which
-    `verify` recounts, or sizes of clusters), `diminishing` (whether gains never grow from pick to pick), `objective` (a name
-    in `kofn.core.objectives`), `claims` (the guarantee), `lifts` (what is left of it when run on parts; None: never).
+    `accepts` ("dense", "sparse", "matrix": of dissimilarities, under metric "precomputed"), `dtype` (what rows are read as),
+    `streams` (memory O(k + clusters) plus 16 bytes a row), `random`, `prefix` (the picks for a smaller k begin those for a
+    larger one), `weights` ("count", "design", "equal" shares, or "none"), `cells` (whether count weights are the Voronoi
+    cells of the picks and `have`, which `verify` recounts, or sizes of clusters), `diminishing` (whether gains never grow
+    from pick to pick), `objective` (a name in `kofn.core.objectives`), `claims` (the guarantee), `lifts` (what is left of it
+    when run on parts; None: never).
 
     A class whose guarantee can be checked on an answer defines `bound(items, selection) -> (sentence, value, limit)`, or None
     where it says nothing: `verify` prints the sentence and refuses an answer whose value is above the limit.
@@ -69,6 +70,7 @@ class Method:
     needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
     uses: ClassVar[frozenset[str]] = frozenset()
     accepts: ClassVar[frozenset[str]] = frozenset({"dense"})
+    dtype: ClassVar[Any] = np.float32
     streams: ClassVar[bool] = False
     random: ClassVar[bool] = True
     prefix: ClassVar[bool] = False

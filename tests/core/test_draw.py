@@ -44,6 +44,19 @@ def test_shares_above_one_become_sure_and_the_rest_share_what_is_left():
     np.testing.assert_allclose(inclusion_of(np.array([0.0, 1.0, 5.0]), 2), [0.0, 1.0, 1.0])
 
 
+def test_chances_are_those_of_making_too_large_ones_sure_round_by_round():
+    rng = np.random.default_rng(0)
+    for sizes in (rng.pareto(0.5, 500), rng.random(500), np.ones(500), np.repeat([0.0, 1.0], 250)):
+        for k in (1, 2, 100, 249, 250):
+            sure = np.zeros(500, bool)
+            while True:
+                chances = np.where(sure, 1.0, sizes * (k - sure.sum()) / max(sizes[~sure].sum(), 1e-300))
+                if not (chances > 1).any():
+                    break
+                sure |= chances > 1
+            np.testing.assert_allclose(inclusion_of(sizes, k), chances, rtol=1e-12)
+
+
 def test_chances_add_up_to_k_also_for_sizes_of_many_magnitudes():
     sizes = 10.0 ** np.random.default_rng(3).uniform(-12, 12, 5_000)
     for k in (1, 30, 4_000, 5_000):

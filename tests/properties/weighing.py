@@ -110,7 +110,9 @@ def check_estimates(method: Method, columns: frozenset[str], have: Any, k: int) 
     assert k < 100 or 0.02 * truth > 7 * noise, f"too noisy to see a bias of 2 %: {noise / truth:.2%} a mean"
     assert abs(means.mean() - truth) < 5.3 * noise, f"biased by {means.mean() / truth - 1:.2%}"
     ratio = float(np.sqrt((errors**2).mean()) / spread)
-    assert 0.8 < ratio < 1.25, f"standard errors are {ratio:.2f} of the spread"
+    # Differences of neighbours judge a draw that spreads its picks too harshly where neighbours are alike, as they are here.
+    most = 1.5 if answers[0].provenance["design"]["kind"] == "pivotal" else 1.25
+    assert 0.8 < ratio < most, f"standard errors are {ratio:.2f} of the spread"
     hits = np.mean([low <= truth <= high for low, high in (estimate.interval for estimate in estimates)])
     assert hits > 0.88, f"the 95 % interval holds the truth in {hits:.0%} of draws"
 

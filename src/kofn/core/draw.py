@@ -30,21 +30,29 @@ def inclusion_of(sizes: Doubles, k: int) -> Doubles:
 
     Notes
     -----
-    O(n log n) time. Rows whose share would be above 1 are sure, and the others share what is left, as in Sarndal, Swensson
-    and Wretman, "Model Assisted Survey Sampling", 3.6.2; one sorted sweep instead of rounds.
+    O(n + k log k) time. Rows whose share would be above 1 are sure, and the others share what is left, as in Sarndal,
+    Swensson and Wretman, "Model Assisted Survey Sampling", 3.6.2, without their rounds.
     """
-    order = np.argsort(-sizes, kind="stable")
-    down = sizes[order]
-    rest = np.cumsum(down[::-1])[::-1]  # of each row and all smaller ones, summed from the smallest
-    sure = 0
-    while sure < k and down[sure] * (k - sure) >= rest[sure] > 0:
-        sure += 1
-    chances = np.ones(len(sizes))
-    if sure < k:
-        chances[order[sure:]] = np.minimum(1.0, down[sure:] * ((k - sure) / rest[sure]))
-    else:
-        chances[order[sure:]] = 0.0
+    chances = np.array(sizes, np.float64)
+    to_chances(chances, k)
     return chances
+
+
+def to_chances(sizes: Doubles, k: int) -> None:
+    """What `inclusion_of` does, in place: 8 bytes a row beside the sizes.
+
+    The c is exact: sure rows are those whose share of what they and all smaller ones have to divide would be above 1.
+    """
+    n = len(sizes)
+    parted = np.partition(sizes, n - k)
+    top = np.sort(parted[n - k :])[::-1]
+    rest = float(parted[: n - k].sum()) + np.cumsum(top[::-1])[::-1]
+    below = np.flatnonzero(top * (k - np.arange(k)) < rest)
+    if len(below):
+        sizes *= (k - int(below[0])) / rest[below[0]]
+        np.minimum(sizes, 1.0, out=sizes)
+    else:
+        np.sign(sizes, out=sizes)
 
 
 def systematic(chances: Doubles, start: float, order: Rows | None = None) -> Rows:

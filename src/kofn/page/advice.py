@@ -25,6 +25,9 @@ NOT_FOR = {
     "sensitivity": (
         "to estimate a mean that has little to do with how far a row is from the others: there `uniform` has the smaller error"
     ),
+    "leverage": (
+        "to estimate plain means (`uniform`), or to fit anything but a linear model of the columns as they stand (`sensitivity`)"
+    ),
     "hierarchical": (
         "when the picks should mirror the data (`uniform`, `kmeans`): it lifts what is rare, and what is compact among the "
         "vectors gets few seats"

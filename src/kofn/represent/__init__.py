@@ -5,12 +5,18 @@ from typing import Any
 from kofn.registry import load_class, names_in
 
 FUNCTIONS = {
-    "bucketed_coreset": "bucketed",
-    "coreset_size": "coreset_sizes",
-    "query_counts": "coreset_sizes",
-    "merge_coresets": "coreset_merge",
-    "stream_coreset": "coreset_merge",
-    "stein_thinning": "stein",
+    "assign_with_support": "represent.transductive",
+    "bucketed_coreset": "represent.bucketed",
+    "coreset_size": "represent.coreset_sizes",
+    "leverage_scores": "core.leverage",
+    "lewis_weights": "core.lewis",
+    "lp_sensitivities": "core.lewis",
+    "merge_coresets": "represent.coreset_merge",
+    "online_row_sampling": "core.leveragestream",
+    "root_leverage_scores": "core.lewis",
+    "stein_thinning": "represent.stein",
+    "stream_coreset": "represent.coreset_merge",
+    "streaming_leverage_scores": "core.leveragestream",
 }
 """What is no method of the table, and the module that holds it."""
 
@@ -19,7 +25,7 @@ def __getattr__(name: str) -> Any:
     if name in FUNCTIONS:
         from importlib import import_module
 
-        return getattr(import_module(f"kofn.represent.{FUNCTIONS[name]}"), name)
+        return getattr(import_module(f"kofn.{FUNCTIONS[name]}"), name)
     return load_class("represent", name)
 
 
