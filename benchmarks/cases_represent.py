@@ -127,6 +127,25 @@ def _gram(x: Any, inverse: Any) -> Any:
     return total
 
 
+def lloyd_rounds(n: int, d: int, k: int, rounds: int, bounds: bool, seed: int) -> tuple[Any, Any]:
+    """Rounds of k-means on all rows from random ones, with bounds or without."""
+    from kofn import Items
+    from kofn.core import lloyd
+    from kofn.core.blas import one_blas_thread
+
+    if not bounds:
+        lloyd.FEWEST = 1 << 30
+
+    def run(x: Any) -> Any:
+        start = x[np.random.default_rng(seed).choice(len(x), k, replace=False)].copy()
+        with one_blas_thread():
+            return lloyd.lloyd(Items(embeddings=x).blocks(), start, rounds=rounds, tol=0.0)
+
+    x = mixture_rows(n, columns=d)
+    run(x[: 2 * k])
+    return lambda: run(x), lambda found: {"cost": found.cost / n}
+
+
 def spherical(path: str, k: int, rounds: int, seed: int) -> tuple[Any, Any]:
     """Spherical k-means on sparse TF-IDF rows; the rows nearest to the centers and their weights as well."""
     choose = partial(kofn.select, method="kmeans", metric="cosine", seed=seed, rounds=rounds, sample=0)

@@ -32,6 +32,7 @@ def all_jobs(scale: Scale, texts: Path | None) -> list[Job]:
     """Every job, in the order of the table; the last only where there are texts."""
     jobs = [*(matrices(n, scale) for n in scale.matrices), rows(scale), *(thinning(scale, d) for d in (2, 10))]
     jobs += [coreset(scale), *(leverage(scale, condition) for condition in (1.0, 1e6))]
+    jobs.append(bounds(scale))
     return jobs + ([] if texts is None else [spherical(scale, texts)])
 
 
@@ -145,6 +146,22 @@ def leverage(scale: Scale, condition: float) -> Job:
             Goal("largest relative error", "kofn", "error", high=1e-6, unit=""),
         ),
     )
+
+
+def bounds(scale: Scale) -> Job:
+    """What Hamerly's bounds save."""
+    n = scale.rows // 5
+    entries = [
+        Entry(f"{'on' if on else 'off'}-{d}-{k}", "kofn", f"d={d}, k={k}, {'with bounds' if on else 'every row in every round'}",
+              f"{OURS}:lloyd_rounds", {"n": n, "d": d, "k": k, "rounds": 40, "bounds": on}, repeat=2)
+        for d, k in ((2, 1_000), (64, 100), (64, 1_000))
+        for on in (True, False)
+    ]  # fmt: skip
+    goals = [
+        Goal(f"of the time without bounds, d={d}, k={k:,}", f"on-{d}-{k}", over=((1, f"off-{d}-{k}"),))
+        for d, k in ((2, 1_000), (64, 100), (64, 1_000))
+    ]
+    return Job("bounds", f"k-means with bounds, n={n:,}, 40 rounds", frozenset(), tuple(entries), tuple(goals))
 
 
 def spherical(scale: Scale, texts: Path) -> Job:

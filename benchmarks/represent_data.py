@@ -11,16 +11,16 @@ CLUSTERS = 100
 PIECE = 4_096
 
 
-def mixture_rows(n: int, skewed: bool = False) -> Any:
-    """Gaussian clusters of standard deviation 1 around 100 centers of standard deviation 1; float32 (n, 64).
+def mixture_rows(n: int, skewed: bool = False, columns: int = DIMENSIONS) -> Any:
+    """Gaussian clusters of standard deviation 1 around 100 centers of standard deviation 1; float32 (n, columns).
 
     Skewed: clusters of sizes 1, 1/2, 1/3 ..., centers 3 times as far apart, and one row of a thousand ten times as far out.
     """
     rng = np.random.default_rng(17)
-    centers = rng.standard_normal((CLUSTERS, DIMENSIONS)).astype(np.float32) * (3 if skewed else 1)
+    centers = rng.standard_normal((CLUSTERS, columns)).astype(np.float32) * (3 if skewed else 1)
     share = 1 / np.arange(1, CLUSTERS + 1) if skewed else np.ones(CLUSTERS)
     member = rng.choice(CLUSTERS, n, p=share / share.sum())
-    x = rng.standard_normal((n, DIMENSIONS), dtype=np.float32)
+    x = rng.standard_normal((n, columns), dtype=np.float32)
     for at in range(0, n, 65_536):
         x[at : at + 65_536] += centers[member[at : at + 65_536]]
     if skewed:

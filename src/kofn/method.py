@@ -184,6 +184,9 @@ def measures_plainly(method: Method) -> bool:
 
 def shared_out(items: Items, picks: np.ndarray[Any, Any], inclusion: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Design weights: row weight over inclusion, rescaled to the total weight of the rows that `have` does not hold."""
-    raw = items.row_weights[picks] / inclusion
-    held = items.row_weights[items.have_rows].sum() if len(items.have_rows) else 0.0
-    return np.asarray(raw * ((items.row_weights.sum() - held) / raw.sum()))
+    if items.weights is None:
+        raw, left = 1.0 / inclusion, float(items.free)
+    else:
+        raw = items.weights[picks] / inclusion
+        left = items.weights.sum() - items.weights[items.have_rows].sum()
+    return np.asarray(raw * (left / raw.sum()))

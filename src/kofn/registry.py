@@ -14,6 +14,7 @@ METHODS = {
     "kmeans++": "kofn.represent.kmeanspp:KMeansPlusPlus",
     "kmeans": "kofn.represent.kmeans:KMeans",
     "sensitivity": "kofn.represent.sensitivity:Sensitivity",
+    "coreset": "kofn.represent.coreset:Coreset",
     "leverage": "kofn.represent.leverage:Leverage",
     "hierarchical": "kofn.balance.hierarchical:Hierarchical",
     "kcenter": "kofn.represent.kcenter:KCenter",

@@ -1,7 +1,9 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from kofn.core.draw import inclusion_of, pivotal, systematic
+from kofn.core.draw import StrataDraw, inclusion_of, pivotal, scale_of, systematic
 
 DRAWS = 20_000
 
@@ -22,10 +24,21 @@ def z_scores(draw, chances, claimed):
 CHANCES = inclusion_of(np.random.default_rng(0).uniform(0.2, 3.0, 60) ** 2, 17)
 ORDER = np.random.default_rng(1).permutation(60)
 DEPTH = np.random.default_rng(2).integers(0, 9, 60).astype(np.uint8)
+STRATA = np.random.default_rng(3).integers(0, 6, 60).astype(np.int32)
+
+
+def drawn_in_parts(rng, cuts, strata=STRATA, chances=CHANCES, count=6):
+    uniforms, last = rng.random(len(chances)), rng.random(count)
+    parts = ((a, strata[a:b], chances[a:b], uniforms[a:b]) for a, b in pairwise(cuts))
+    return StrataDraw(count, round(chances.sum())).draw(parts, last)
+
+
 DRAWN_BY = {
     "pivotal": lambda rng: pivotal(CHANCES, rng.random(60)),
     "pivotal in an order": lambda rng: pivotal(CHANCES, rng.random(60), ORDER),
     "pivotal on a ragged tree": lambda rng: pivotal(CHANCES, rng.random(60), ORDER, DEPTH),
+    "pivotal within strata": lambda rng: drawn_in_parts(rng, [0, 60]),
+    "pivotal within strata, in parts": lambda rng: drawn_in_parts(rng, [0, 1, 23, 40, 60]),
     "systematic": lambda rng: systematic(CHANCES, rng.random(), ORDER),
 }
 
@@ -106,3 +119,34 @@ def test_a_million_rows_of_one_depth_need_no_room_for_a_stack():
     n = 1_000_000
     flat = np.zeros(n, np.uint8)
     assert len(pivotal(np.full(n, 1e-3), np.random.default_rng(8).random(n), depth=flat)) == 1_000
+
+
+def test_parts_of_a_stratified_draw_change_nothing():
+    for seed in range(50):
+        whole = drawn_in_parts(np.random.default_rng(seed), [0, 60])
+        cut = drawn_in_parts(np.random.default_rng(seed), [0, 7, 8, 33, 60])
+        assert whole.tolist() == cut.tolist()
+
+
+def test_every_stratum_gets_its_share_up_to_one_row():
+    rng = np.random.default_rng(9)
+    due = np.bincount(STRATA, CHANCES, 6)
+    for _ in range(300):
+        drawn = np.bincount(STRATA[drawn_in_parts(rng, [0, 20, 60])], minlength=6)
+        assert (np.abs(drawn - due) < 1).all()
+
+
+def test_strata_without_a_chance_take_no_part():
+    chances = np.array([0.5, 0.0, 0.5, 1.0, 0.0])
+    strata = np.array([0, 1, 0, 2, 1], np.int32)
+    drawn = {tuple(sorted(drawn_in_parts(np.random.default_rng(s), [0, 5], strata, chances, 4))) for s in range(40)}
+    assert drawn == {(0, 3), (2, 3)}
+
+
+def test_the_scale_of_sizes_in_parts_is_that_of_all_at_once():
+    rng = np.random.default_rng(10)
+    for sizes in (rng.pareto(0.4, 700), np.ones(700), np.repeat([0.0, 1.0], 350)):
+        for k in (1, 40, 349):
+            scale = scale_of(np.array_split(sizes, 9), k)
+            np.testing.assert_allclose(np.minimum(1, scale * sizes), inclusion_of(sizes, k), rtol=1e-12)
+    assert scale_of([np.array([0.0, 2.0]), np.array([3.0])], 2) == np.inf

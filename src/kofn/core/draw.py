@@ -8,6 +8,9 @@ Finite Populations", 2020, chapters 5 and 9); `core.estimators` judges it from p
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,14 +48,67 @@ def to_chances(sizes: Doubles, k: int) -> None:
     """
     n = len(sizes)
     parted = np.partition(sizes, n - k)
-    top = np.sort(parted[n - k :])[::-1]
-    rest = float(parted[: n - k].sum()) + np.cumsum(top[::-1])[::-1]
-    below = np.flatnonzero(top * (k - np.arange(k)) < rest)
-    if len(below):
-        sizes *= (k - int(below[0])) / rest[below[0]]
+    scale = _scale(parted[n - k :], float(parted[: n - k].sum()), k)
+    if np.isfinite(scale):
+        sizes *= scale
         np.minimum(sizes, 1.0, out=sizes)
     else:
         np.sign(sizes, out=sizes)
+
+
+def _scale(largest: Doubles, others: float, k: int) -> float:
+    """The c of min(1, c size), from the k largest sizes and the sum of all others; infinite where all k are sure."""
+    top = np.sort(largest)[::-1]
+    rest = others + np.cumsum(top[::-1])[::-1]
+    below = np.flatnonzero(top * (k - np.arange(k)) < rest)
+    return float((k - int(below[0])) / rest[below[0]]) if len(below) else float("inf")
+
+
+def scale_of(parts: Iterable[Doubles], k: int) -> float:
+    """The c of `inclusion_of`, from sizes that come part by part: O(k) memory."""
+    largest, others = np.empty(0), 0.0
+    for sizes in parts:
+        joined = np.concatenate([largest, sizes])
+        if len(joined) > k:
+            joined = np.partition(joined, len(joined) - k)
+            others += float(joined[: len(joined) - k].sum())
+        largest = joined[-k:]
+    return _scale(largest, others, k)
+
+
+@dataclass(frozen=True, eq=False)
+class StrataDraw:
+    """A pivotal draw over rows that come part by part: those of a stratum duel in row order, then what is left of strata.
+
+    Each stratum gets its share of the picks, rounded down or up, and so do strata that follow one another. Every row has
+    exactly its chance; the last one of each stratum that is still undecided is all that is held.
+
+    Parameters
+    ----------
+    strata : int
+        How many there are.
+    k : int
+        Picks, the sum of all chances.
+    """
+
+    strata: int
+    k: int
+
+    def draw(self, parts: Iterable[tuple[int, NDArray[np.int32], Doubles, Doubles]], last: Doubles) -> Rows:
+        """The k picks, in the order in which they were decided.
+
+        Parameters
+        ----------
+        parts : iterable of (first row number, stratum of each row, chance of each row, uniform number of each row)
+        last : float64 (strata,)
+            Uniform numbers for the duels between strata.
+        """
+        place, left = np.full(self.strata, -1, np.int64), np.zeros(self.strata)
+        picks, count = np.empty(self.k + 1, np.int64), 0
+        for start, strata, chances, uniforms in parts:
+            count = _duels(start, strata, chances, uniforms, place, left, picks, count)
+        winners = place[pivotal(left, last)]
+        return np.concatenate([picks[:count], winners])
 
 
 def systematic(chances: Doubles, start: float, order: Rows | None = None) -> Rows:
@@ -168,3 +224,41 @@ def _tournament(chances: Doubles, uniforms: Doubles, depth: NDArray[np.uint8]) -
     if height == 1 and left[0] > 0.5:
         drawn[places[0]] = True
     return drawn
+
+
+@kernel
+def _duels(
+    start: int,
+    strata: NDArray[np.int32],
+    chances: Doubles,
+    uniforms: Doubles,
+    place: Rows,
+    left: Doubles,
+    picks: Rows,
+    count: int,
+) -> int:
+    """Each row against the undecided one of its stratum; `left` is 0 where there is none."""
+    for i in range(len(strata)):
+        chance, s = chances[i], strata[i]
+        if chance >= 1.0 - EXACT:
+            picks[count] = start + i
+            count += 1
+        elif chance > EXACT:
+            both, row = left[s] + chance, start + i
+            if left[s] == 0.0:
+                place[s], left[s] = row, chance
+                continue
+            if both < 1.0:
+                if uniforms[i] * both >= left[s]:
+                    place[s] = row
+                left[s] = both
+                continue
+            if uniforms[i] * (2.0 - both) < 1.0 - chance:
+                picks[count], place[s] = place[s], row
+            else:
+                picks[count] = row
+            count += 1
+            left[s] = both - 1.0
+            if left[s] <= EXACT:
+                left[s] = 0.0
+    return count

@@ -25,6 +25,10 @@ NOT_FOR = {
     "sensitivity": (
         "to estimate a mean that has little to do with how far a row is from the others: there `uniform` has the smaller error"
     ),
+    "coreset": (
+        "when clusters hardly differ in size and spread: uniform rows keep the cost of clusterings about as well (`uniform`); when "
+        "single rows matter for what they are (`kmeans`, `facility`); for active learning's core-set method (`kcenter`)"
+    ),
     "leverage": (
         "to estimate plain means (`uniform`), or to fit anything but a linear model of the columns as they stand (`sensitivity`)"
     ),

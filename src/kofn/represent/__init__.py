@@ -7,7 +7,10 @@ from kofn.registry import load_class, names_in
 FUNCTIONS = {
     "assign_with_support": "represent.transductive",
     "bucketed_coreset": "represent.bucketed",
+    "coreset_queries": "represent.coreset_sizes",
     "coreset_size": "represent.coreset_sizes",
+    "evaluate_coreset": "represent.coreset",
+    "query_centers": "represent.coreset",
     "leverage_scores": "core.leverage",
     "lewis_weights": "core.lewis",
     "lp_sensitivities": "core.lewis",

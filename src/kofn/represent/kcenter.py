@@ -25,6 +25,9 @@ _LEAST = 1024  # rows that are kept up to date, at least
 class KCenter(Method):
     """Farthest-first traversal: begin with the row nearest the mean, then always take the row farthest from all picks.
 
+    Active learning knows it as the core-set method (Sener and Savarese 2018). Coresets, weighted rows that keep the cost of
+    every clustering, are the method `coreset`.
+
     Rows of `have` are centers from the start. With `outliers` = z, the farthest rows that together hold at most a share z
     of the total weight are set aside before each pick, so that a few strays do not eat the budget.
 
