@@ -14,6 +14,8 @@ METHODS = {
     "kmeans++": "kofn.represent.kmeanspp:KMeansPlusPlus",
     "kmeans": "kofn.represent.kmeans:KMeans",
     "sensitivity": "kofn.represent.sensitivity:Sensitivity",
+    "thinning": "kofn.represent.thinning:Thinning",
+    "herding": "kofn.represent.herding:Herding",
     "coreset": "kofn.represent.coreset:Coreset",
     "leverage": "kofn.represent.leverage:Leverage",
     "hierarchical": "kofn.balance.hierarchical:Hierarchical",

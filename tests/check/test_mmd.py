@@ -6,7 +6,7 @@ import pytest
 from check.judging import chosen, judged
 from kofn.check.mmd import mmd
 from kofn.core import discrepancy as module
-from kofn.core.discrepancy import median_distance
+from kofn.core.kernels import median_distance
 
 
 def test_all_rows_have_no_discrepancy():

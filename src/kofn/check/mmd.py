@@ -7,7 +7,8 @@ import numpy as np
 from kofn.check.context import Context, shares
 from kofn.check.metric import EMBEDDINGS, Metric
 from kofn.core.block import Doubles, Floats
-from kofn.core.discrepancy import SAMPLE, mean_kernel, median_distance
+from kofn.core.discrepancy import mean_kernel
+from kofn.core.kernels import SAMPLE, median_distance
 from kofn.items import Items
 from kofn.selection import Selection
 

@@ -7,23 +7,11 @@ from typing import Any
 import numpy as np
 
 from kofn.core.block import Block, Blocks, Doubles, Floats, Rows, by_slab
-from kofn.core.neighbors import spread_rows
+from kofn.core.kernels import SAMPLE, median_distance
 from kofn.core.reduce import tree_sum
-
-SAMPLE = 1_000
-"""Rows whose distances give the bandwidth."""
 
 PIECE = 2_048
 """Rows and columns of the kernel that exist at once: 32 MiB of float64."""
-
-
-def median_distance(rows: Floats) -> float:
-    """Median distance between two different rows; 1 where all are alike. O(m^2 d) time."""
-    from scipy.spatial.distance import pdist
-
-    apart = pdist(rows.astype(np.float64))
-    apart = apart[apart > 0]
-    return float(np.median(apart)) if len(apart) else 1.0
 
 
 def mean_kernel(a: Floats, of_a: Doubles, b: Floats, of_b: Doubles, gamma: float, center: Any) -> float:
@@ -46,9 +34,11 @@ def discrepancy_to_rows(blocks: Blocks, rows: Rows, weights: Doubles | None = No
 
     MMD^2 = mean k(x, x') - 2 mean k(x, p) + mean k(p, p') over rows x and points p, where the first mean is the same for
     every choice and would need all pairs of rows: the other two are returned, so the figure is negative. k(a, b) =
-    exp(-|a - b|^2 / (2 s^2)), s the median distance between two different ones of 1,000 rows. One pass, O(n k d) time.
+    exp(-|a - b|^2 / (2 s^2)), s the median distance between two different ones of 1,000 rows at equal steps. One pass,
+    O(n k d) time.
     """
-    sample = _dense(blocks.take(spread_rows(blocks.n, SAMPLE)))
+    size = min(SAMPLE, blocks.n)
+    sample = _dense(blocks.take(np.arange(size) * blocks.n // size))
     gamma = 1.0 / (2.0 * median_distance(sample) ** 2)
     center = sample.mean(axis=0, dtype=np.float64)
     points = np.asarray(_dense(blocks.take(rows)))

@@ -25,9 +25,17 @@ NOT_FOR = {
     "sensitivity": (
         "to estimate a mean that has little to do with how far a row is from the others: there `uniform` has the smaller error"
     ),
+    "thinning": (
+        "when rare kinds must be in (`hierarchical`) or no row may be far from a pick (`kcenter`): averages do not see them; when "
+        "an interval is wanted (`uniform`); with hundreds of independent dimensions it gains less"
+    ),
+    "herding": (
+        "above some 100,000 rows, or when the last bit of accuracy counts: `thinning` swaps picks afterwards, herding never takes "
+        "one back"
+    ),
     "coreset": (
-        "when clusters hardly differ in size and spread: uniform rows keep the cost of clusterings about as well (`uniform`); when "
-        "single rows matter for what they are (`kmeans`, `facility`); for active learning's core-set method (`kcenter`)"
+        "when clusters hardly differ in size and spread: uniform rows keep the cost of clusterings about as well (`uniform`); "
+        "when single rows matter for what they are (`kmeans`, `facility`); for active learning's core-set method (`kcenter`)"
     ),
     "leverage": (
         "to estimate plain means (`uniform`), or to fit anything but a linear model of the columns as they stand (`sensitivity`)"
