@@ -146,9 +146,11 @@ def lloyd_rounds(n: int, d: int, k: int, rounds: int, bounds: bool, seed: int) -
     return lambda: run(x), lambda found: {"cost": found.cost / n}
 
 
-def spherical(path: str, k: int, rounds: int, seed: int) -> tuple[Any, Any]:
+def spherical(path: str, k: int, rounds: int, candidates: int, seed: int) -> tuple[Any, Any]:
     """Spherical k-means on sparse TF-IDF rows; the rows nearest to the centers and their weights as well."""
-    choose = partial(kofn.select, method="kmeans", metric="cosine", seed=seed, rounds=rounds, sample=0)
+    choose = partial(
+        kofn.select, method="kmeans", metric="cosine", seed=seed, rounds=rounds, sample=0, candidates=candidates
+    )
     x = texts_of(path)
     choose(x[:3_000], 10)
     answers: list[Any] = []
@@ -160,7 +162,16 @@ def spherical(path: str, k: int, rounds: int, seed: int) -> tuple[Any, Any]:
 
         items = Items(embeddings=x)
         with one_blas_thread():
-            trained = train(items.blocks("cosine"), k, Rng(seed), items.hold, sample=0, rounds=rounds, unit=True)
+            trained = train(
+                items.blocks("cosine"),
+                k,
+                Rng(seed),
+                items.hold,
+                sample=0,
+                rounds=rounds,
+                unit=True,
+                candidates=candidates,
+            )
         answers.append(trained)
         return trained.clustering.centers
 

@@ -18,26 +18,26 @@ from represent_data import (
 )
 
 
-def fasterpam_of_matrix(n: int, k: int, seed: int) -> tuple[Any, Any]:
-    """The Rust package on a given matrix, on all processors, from a random start."""
+def fasterpam_of_matrix(n: int, k: int, seed: int, processors: int = 1) -> tuple[Any, Any]:
+    """The Rust package on a given matrix, from a random start; on all processors with -1."""
     import kmedoids
 
     kmedoids.fasterpam(matrix_of(600), 10, random_state=seed)
     matrix = matrix_of(n)
     return (
-        lambda: kmedoids.fasterpam(matrix, k, init="random", random_state=seed).medoids,
+        lambda: kmedoids.fasterpam(matrix, k, init="random", random_state=seed, n_cpu=processors).medoids,
         lambda picks: {"loss": float(matrix[picks].min(axis=0).mean(dtype=np.float64))},
     )
 
 
-def fasterpam_of_rows(n: int, k: int, seed: int) -> tuple[Any, Any]:
-    """The same from vectors: the matrix is made first, by products."""
+def fasterpam_of_rows(n: int, k: int, seed: int, processors: int = 1) -> tuple[Any, Any]:
+    """The same from vectors: the matrix is made first, by products on all processors."""
     import kmedoids
 
     kmedoids.fasterpam(matrix_of(600), 10, random_state=seed)
     x = mixture_rows(n)
     return (
-        lambda: kmedoids.fasterpam(distances(x, x), k, init="random", random_state=seed).medoids,
+        lambda: kmedoids.fasterpam(distances(x, x), k, init="random", random_state=seed, n_cpu=processors).medoids,
         lambda picks: {"loss": float(distances(x, x[picks]).min(axis=1).mean())},
     )
 

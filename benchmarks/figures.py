@@ -235,7 +235,12 @@ def own_objective(
     scores = contender.columns(split).get("score")
     other = uniform.choose(split, contender.dataset.k, seed)
     blocks = items.blocks(contender.dataset.metric)
-    ours, theirs = (objective.value(blocks, picks.indices, None, scores) for picks in (selection, other))
+    if (
+        contender.info.objective == "mmd"
+    ):  # as it is, not less the part that no choice changes: changes of it are shares
+        ours, theirs = (quality.mmd(split, split.x[picks.indices], np.ones(len(picks))) for picks in (selection, other))
+    else:
+        ours, theirs = (objective.value(blocks, picks.indices, None, scores) for picks in (selection, other))
     return ours, theirs
 
 

@@ -38,13 +38,27 @@ def all_jobs(scale: Scale, texts: Path | None) -> list[Job]:
 
 def matrices(n: int, scale: Scale) -> Job:
     """k-medoids of a given matrix."""
-    entries, goals = [], []
+    entries, goals, peer = [], [], f"{THEIRS}:fasterpam_of_matrix"
     for k in scale.medoids:
         params = {"n": n, "k": k}
         entries += [
             Entry(f"kofn-{k}", "kofn", f"k={k}", f"{OURS}:medoids_of_matrix", params),
             Entry(
-                f"kmedoids-{k}", "kmedoids", f"FasterPAM, k={k}", f"{THEIRS}:fasterpam_of_matrix", params, peers=True
+                f"kmedoids-{k}",
+                "kmedoids",
+                f"FasterPAM, k={k}, one processor: its fastest here",
+                peer,
+                params,
+                peers=True,
+            ),
+            Entry(
+                f"kmedoids-{k}-all",
+                "kmedoids",
+                f"FasterPAM, k={k}, as it comes, on all processors",
+                peer,
+                {**params, "processors": -1},
+                peers=True,
+                repeat=1,
             ),
         ]
         goals += [
@@ -65,7 +79,8 @@ def rows(scale: Scale) -> Job:
             Entry("kofn", "kofn", "swaps on a batch, then on all rows", f"{OURS}:medoids_of_rows", params),
             Entry("exact", "kofn", "FasterPAM on the whole matrix", f"{OURS}:medoids_of_rows",
                   {**params, "algorithm": "fasterpam"}, repeat=1),
-            Entry("kmedoids", "kmedoids", "the matrix, then FasterPAM", f"{THEIRS}:fasterpam_of_rows", params, peers=True,
+            Entry("kmedoids", "kmedoids", "the matrix on all processors, then FasterPAM on one: its fastest here",
+                  f"{THEIRS}:fasterpam_of_rows", params, peers=True,
                   repeat=1),
         ),
         (
@@ -88,7 +103,7 @@ def thinning(scale: Scale, d: int) -> Job:
             Entry("kofn", "kofn", "as it comes", f"{OURS}:thinned", params),
             Entry("fast", "kofn", "oversampling 0, one round of swaps", f"{OURS}:thinned", {**params, **fast}),
             Entry("herding", "kofn", "kernel herding", f"{OURS}:herded", params, repeat=1),
-            Entry("uniform", "kofn", "uniform rows", f"{OURS}:random_points", params),
+            Entry("uniform", "kofn", "uniform rows", f"{OURS}:random_points", params, repeat=1),
             Entry("g4", "goodpoints", "Compress++, g=4", f"{THEIRS}:compresspp", {**theirs, "g": 4}, peers=True),
             Entry("g0", "goodpoints", "Compress++, g=0", f"{THEIRS}:compresspp", {**theirs, "g": 0}, peers=True),
         ),
@@ -173,7 +188,18 @@ def spherical(scale: Scale, texts: Path) -> Job:
         frozenset(),
         (
             Entry(
-                "kofn", "kofn", "spherical k-means, at most 30 rounds", f"{OURS}:spherical", {**params, "rounds": 30}
+                "kofn",
+                "kofn",
+                "spherical k-means, greedy seeds of 8 draws, as scikit-learn's; 30 rounds at most",
+                f"{OURS}:spherical",
+                {**params, "rounds": 30, "candidates": 8},
+            ),
+            Entry(
+                "plain",
+                "kofn",
+                "the same, seeds of one draw",
+                f"{OURS}:spherical",
+                {**params, "rounds": 30, "candidates": 1},
             ),
             Entry("sklearn", "scikit-learn", "KMeans, one start", f"{THEIRS}:sklearn_kmeans", params),
         ),

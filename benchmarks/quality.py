@@ -43,6 +43,19 @@ class Split:
         return mean_cost(self.x, best_centers(self.x, np.ones(len(self.x)), self.clusters))
 
     @cached_property
+    def gamma(self) -> float:
+        """Of the Gaussian kernel exp(-gamma r^2): from the median distance of 1,000 rows at equal steps."""
+        from scipy.spatial.distance import pdist
+
+        sample = self.x[np.arange(1_000) * len(self.x) // 1_000].astype(np.float64)
+        return float(1 / (2 * np.median(pdist(sample)) ** 2))
+
+    @cached_property
+    def own_kernel(self) -> float:
+        """Mean kernel of two rows."""
+        return mean_kernel(self.x, self.x, np.full(len(self.x), 1 / len(self.x)), self.gamma)
+
+    @cached_property
     def scale(self) -> float:
         """Standard deviation of all numbers: what the probe divides by."""
         return float(self.x.std(dtype=np.float64)) or 1.0
@@ -84,6 +97,7 @@ def figures(split: Split, picks: Any, weights: Any) -> dict[str, float]:
         "label_evenness": evenness(labels, split.classes),
         "label_error": total_variation(split.y, labels, weights, split.classes),
         "mean_error": mean_error(split.x, points, weights),
+        "mmd": mmd(split, points, weights),
         "kmeans_error": kmeans_error(split, points, weights),
         "nearest_accuracy": float((labels[nearest(split.aside_x, points)[0]] == split.aside_y).mean()),
         "probe_accuracy": probe_accuracy(split, points, labels, weights),
@@ -112,6 +126,33 @@ def mean_error(x: Any, points: Any, weights: Any) -> float:
     center = x.mean(axis=0, dtype=np.float64)
     spread = np.sqrt(((x - center) ** 2).sum(axis=1).mean())
     return float(np.linalg.norm(weights @ points.astype(np.float64) / weights.sum() - center) / spread)
+
+
+def mmd(split: Split, points: Any, weights: Any) -> float:
+    """Maximum mean discrepancy of the weighted picks and the rows under a Gaussian kernel."""
+    shares = weights / weights.sum()
+    across = mean_kernel(split.x, points, shares, split.gamma)
+    return float(
+        np.sqrt(max(0.0, split.own_kernel - 2 * across + _sum_kernel(points, points, shares, split.gamma) @ shares))
+    )
+
+
+def mean_kernel(x: Any, points: Any, shares: Any, gamma: float) -> float:
+    """Mean over the rows of the points' kernels by share."""
+    total = 0.0
+    for start in range(0, len(x), BLOCK):
+        total += float(_sum_kernel(x[start : start + BLOCK], points, shares, gamma).sum())
+    return total / len(x)
+
+
+def _sum_kernel(x: Any, points: Any, shares: Any, gamma: float) -> Any:
+    rows, found = x.astype(np.float64), np.zeros(len(x))
+    squares = (rows * rows).sum(axis=1)[:, None]
+    for start in range(0, len(points), BLOCK):
+        part = points[start : start + BLOCK].astype(np.float64)
+        apart = squares + (part * part).sum(axis=1) - 2.0 * rows @ part.T
+        found += np.exp(-gamma * np.maximum(apart, 0.0)) @ shares[start : start + BLOCK]
+    return found
 
 
 def kmeans_error(split: Split, points: Any, weights: Any) -> float:
@@ -152,7 +193,7 @@ def all_rows(split: Split) -> dict[str, float]:
     """The same when all rows are kept: what the picks stand in for."""
     known = {"mean_distance": 0.0, "radius": 0.0, "mean_squared": 0.0, "same_label": 1.0}
     known |= {"labels_present": len(np.unique(split.y)) / split.classes, "label_error": 0.0, "kmeans_error": 0.0}
-    known |= {"label_evenness": evenness(split.y, split.classes), "mean_error": 0.0}
+    known |= {"label_evenness": evenness(split.y, split.classes), "mean_error": 0.0, "mmd": 0.0}
     found = split.y[nearest(split.aside_x, split.x)[0]]
     return {
         **known,

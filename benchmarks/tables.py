@@ -37,6 +37,7 @@ COLUMNS: dict[str, tuple[str, str, bool]] = {
     "label_evenness": ("label evenness", "percent", True),
     "label_error": ("label share error", "percent", False),
     "mean_error": ("mean error", "percent", False),
+    "mmd": ("MMD", "number", False),
     "kmeans_error": ("k-means error", "percent", False),
     "nearest_accuracy": ("1-NN", "percent", True),
     "probe_accuracy": ("probe", "percent", True),
@@ -52,7 +53,7 @@ def table(name: str, argument: str = "") -> str:
     """A table by its name and argument."""
     kinds: dict[str, Callable[[str], str]] = {
         **{name: partial(jobs_of, name) for name in SPEED}, "figures": figures, "objectives": objectives, "method": method,
-        "measured": measured, "says": says,
+        "measured": measured, "says": says, "choosing": choosing,
     }  # fmt: skip
     if name not in kinds:
         raise SystemExit(f"table {name!r} is unknown; there are: {', '.join(kinds)}")
@@ -228,6 +229,51 @@ def _extras(runs: list[Result]) -> Iterable[str]:
             yield text.format(_number(median(values), 5 if field in FINE else 3))
 
 
+CHOOSING = (
+    "mean_distance",
+    "radius",
+    "mmd",
+    "kmeans_cost_error",
+    "label_coverage",
+    "label_shift",
+    "nearest_accuracy",
+    "seconds",
+)
+"""Metrics of the tables of choosing.md."""
+
+
+def choosing(name: str) -> str:
+    """Every method's means on one data set, by `kofn compare`; the best of each column in bold."""
+    result = load("choosing")
+    if result is None or name not in result["datasets"]:
+        return absent("choosing")
+    data = result["datasets"][name]
+    columns = [each for each in CHOOSING if each in data["metrics"]]
+    rows = []
+    for k in data["k"]:
+        mine = {(c["method"], c["metric"]): c["mean"] for c in data["cells"] if c["k"] == k}
+        methods = [each for each in dict.fromkeys(method for method, _ in mine) if each != "all rows"]
+        best = {column: _leader(column, data, mine, methods) for column in columns}
+        for at, method in enumerate(methods):
+            cells = [_shown(column, mine.get((method, column)), method == best[column]) for column in columns]
+            rows.append([f"k={k}" if at == 0 else "", method, *cells])
+    return grid(["", "method", *(column.replace("_", " ") for column in columns)], rows)
+
+
+def _leader(column: str, data: Result, mine: dict[tuple[str, str], float], methods: list[str]) -> str | None:
+    known = [method for method in methods if (method, column) in mine]
+    if not known or column == "seconds":
+        return None
+    return (max if data["metrics"][column]["higher"] else min)(known, key=lambda method: mine[method, column])
+
+
+def _shown(column: str, value: float | None, best: bool) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:.1%}" if column.startswith("label") or "accuracy" in column else _number(value)
+    return f"**{text}**" if best else text
+
+
 def figures(argument: str) -> str:
     """Quality on one data set: mean ± standard error over the seeds."""
     result = load("figures")
@@ -369,6 +415,7 @@ def everything() -> list[str]:
         f"{kind} {name}" if kind == "measured" else f"{name} {kind}" for name in SPEED for kind in ("measured", "goals")
     ]
     names += [f"{name} {job['name']}" for name in SPEED for job in (load(name) or {"jobs": []})["jobs"]]
+    names += [f"choosing {name}" for name in (load("choosing") or {"datasets": {}})["datasets"]]
     datasets = (load("figures") or {"datasets": {}})["datasets"]
     methods = dict.fromkeys(row["method"] for data in datasets.values() for row in data["rows"] if row["who"] == "kofn")
     names += [

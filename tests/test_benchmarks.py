@@ -46,8 +46,14 @@ def test_the_pages_show_every_job_and_every_data_set(bench, tmp_path):
     quality = (ROOT / "docs" / "figures.md").read_text()
     for job in jobs.all_jobs(workloads.Workloads(tmp_path, workloads.QUICK)):
         assert f"<!-- table: main_job {job.name} -->" in speed
+    represent = bench("jobs_represent")
+    for job in represent.all_jobs(represent.Scale(), Path("glosses.parquet")):
+        assert f"<!-- table: represent {job.name} -->" in speed
     for name in figures.DATA:
         assert f"<!-- table: figures {name} -->" in quality
+    choosing = (ROOT / "docs" / "choosing.md").read_text()
+    for name in ("digits", "islands", "glosses"):
+        assert f"<!-- table: choosing {name} -->" in choosing
 
 
 def test_every_result_names_its_seeds_versions_and_hardware():

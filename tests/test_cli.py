@@ -221,6 +221,8 @@ def test_methods_lists_every_method_and_shows_one_in_full(capsys, monkeypatch):
     _, out, _ = run(capsys, "methods")
     for each in kofn.methods():
         assert each.name in out
+    for name, other in (("coreset", "kcenter"), ("kcenter", "coreset")):  # two things of one name in the literature
+        assert other in run(capsys, f"methods {name}")[1]
     _, out, _ = run(capsys, "methods kmeans")
     for words in ("rounds: int = 10", "Guarantee:", "@misc{kmeans", "one of euclidean, cosine"):
         assert words in out

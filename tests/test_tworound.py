@@ -7,7 +7,7 @@ import pytest
 
 import kofn
 from kofn import Rng
-from kofn.represent import KMeans
+from kofn.represent import KMeans, Thinning
 from kofn.tworound import TwoRound, parts_for
 
 
@@ -52,3 +52,12 @@ def test_the_part_is_the_largest_power_of_two_that_fits():
     assert parts_for(Quadratic(), 1_000_000, 8, 10, 9000**2) == 8192
     with pytest.raises(kofn.KofnError, match="even in parts"):
         parts_for(Quadratic(), 1_000_000, 8, 10, 1000)
+
+
+def test_picks_that_count_alike_in_one_round_do_so_in_two():
+    x = np.random.default_rng(0).normal(size=(5_000, 3)).astype(np.float32)
+    have = np.arange(0, 5_000, 100)
+    items = kofn.Items(embeddings=x, have=have, weights=np.arange(1.0, 5_001))
+    selection = TwoRound(method=Thinning(), part=1_024).select(items, 20, Rng(0))
+    left = items.row_weights.sum() - items.row_weights[have].sum()
+    np.testing.assert_allclose(selection.weights, left / 20)

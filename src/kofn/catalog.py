@@ -20,7 +20,7 @@ class MethodInfo:
         Columns that it cannot do without, and those it reads when given.
     streams, random, prefix : bool
     weights : str
-        "count", "design" or "none".
+        "count", "design", "equal" or "none".
     claims : str
         The guarantee.
     lifts : str or None

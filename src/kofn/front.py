@@ -148,6 +148,8 @@ def _count_invalid(request: Request, error: InvalidRows) -> DataError:
     metric = door_metric(request.method)
     source = request.source
     bad = np.flatnonzero(bad_rows_of(source, metric))
+    if not len(bad):  # what is wrong with them, only the method can tell
+        return DataError(str(error))
     first = int(bad[0])
     zero = " or are zero vectors, which have no direction under cosine" if metric == "cosine" else ""
     return DataError(

@@ -21,6 +21,9 @@ from kofn.items import Items
 
 Array = NDArray[Any]
 
+WHOLE = 64 << 20
+"""Bytes up to which an array's fingerprint is taken of all of it."""
+
 
 @dataclass
 class Source:
@@ -262,12 +265,16 @@ def _bad_in_block(block: Any, metric: str) -> Array:
 
 
 def array_fingerprint(x: Any) -> str:
-    """Digest of an array's shape, type and contents (of 4,096 evenly spaced rows where it is larger than 64 MiB)."""
+    """Digest of an array's shape, type and contents (where it is larger than 64 MiB, of evenly spaced rows, at most 4,096 and
+    64 MiB of them)."""
     if not isinstance(x, np.ndarray):
         return array_fingerprint(np.concatenate([x.indptr.astype(np.float64), x.data.astype(np.float64)])[:, None])
     digest = blake2b(f"{x.shape}\x1f{x.dtype}".encode(), digest_size=16)
-    rows = x if x.nbytes <= 64 << 20 else x[np.linspace(0, len(x) - 1, 4096).astype(np.int64)]
-    digest.update(np.ascontiguousarray(rows).tobytes())
+    rows = x
+    if x.nbytes > WHOLE:
+        count = int(np.clip(WHOLE // (x.nbytes // len(x)), 16, 4096))
+        rows = x[np.linspace(0, len(x) - 1, count).astype(np.int64)]
+    digest.update(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -177,6 +177,11 @@ def door_metric(method: Method) -> str:
     return "cosine" if getattr(method, "metric", None) == "cosine" else "euclidean"
 
 
+def is_matrix(method: Method) -> bool:
+    """Whether the rows that this method is given are a square matrix of dissimilarities."""
+    return getattr(method, "metric", None) == "precomputed"
+
+
 def measures_plainly(method: Method) -> bool:
     """Whether the method measures by a metric that anyone can recompute from the rows: none, Euclidean or cosine."""
     return getattr(method, "metric", "euclidean") in ("euclidean", "cosine")

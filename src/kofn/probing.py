@@ -12,6 +12,7 @@ from kofn.core.blas import one_blas_thread
 from kofn.core.block import SLAB, Floats, Rows
 from kofn.errors import KofnError
 from kofn.items import Items
+from kofn.method import is_matrix
 from kofn.request import Request
 from kofn.rng import Rng
 
@@ -125,9 +126,9 @@ def _read(request: Request, rows: int) -> Floats:
 
 def _try(request: Request, x: Any, rows: Rows) -> dict[str, Any]:
     most = max(min(len(rows), 64), min(TRIED, len(rows) // 4))
-    whole = _subset(request.items, x, rows, most)
-    half = _subset(request.items, x, rows, max(1, most // 2))
-    tiny = _subset(request.items, x, rows, min(64, most))
+    whole = _subset(request, x, rows, most)
+    half = _subset(request, x, rows, max(1, most // 2))
+    tiny = _subset(request, x, rows, min(64, most))
     _time(request, tiny, 1)  # compiles or loads the kernels
     picks = max(1, min(request.k, half.free // 2))
     first = _time(request, half, picks)  # may still compile or load kernels
@@ -139,9 +140,12 @@ def _try(request: Request, x: Any, rows: Rows) -> dict[str, Any]:
     }
 
 
-def _subset(items: Items, x: Any, rows: Rows, size: int) -> Items:
+def _subset(request: Request, x: Any, rows: Rows, size: int) -> Items:
     chosen = np.linspace(0, len(rows) - 1, size).astype(np.int64)
-    return items.subset(rows[chosen], None if x is None else x[chosen])
+    vectors = None if x is None else x[chosen]
+    if vectors is not None and is_matrix(request.method):
+        vectors = np.ascontiguousarray(vectors[:, rows[chosen]])
+    return request.items.subset(rows[chosen], vectors)
 
 
 def _time(request: Request, items: Items, k: int) -> float:

@@ -16,7 +16,7 @@ from kofn.errors import BudgetError, DataError, InvalidRows, UsageError
 from kofn.featuring import settle_features
 from kofn.intake import Source, bad_rows_of, read_have, read_source, settle_embedding, source_of
 from kofn.items import Items
-from kofn.method import Method, door_metric
+from kofn.method import Method, door_metric, is_matrix
 from kofn.registry import build, registered
 from kofn.tworound import parts_for
 
@@ -55,6 +55,11 @@ class Request:
         need = self.method.bytes(n, d, self.k)
         if need <= self.memory:
             return None
+        if is_matrix(self.method):
+            raise BudgetError(
+                f"{self.method.name} needs {_gib(need)} beside the {n:,} x {n:,} matrix for k={self.k}, memory is "
+                f"{_gib(self.memory)}, and a matrix has no parts; give --memory {_gib(need, up=True)}"
+            )
         if self.method.lifts is None:
             raise BudgetError(
                 f"{self.method.name} needs {_gib(need)} for {n:,} x {d} rows and k={self.k}, memory is {_gib(self.memory)}; "
@@ -99,7 +104,9 @@ def prepare(
         source = read_source(data, embedding=embedding, features=features, texts=texts, dtype=dtype, run=run)
     roles = {**columns, "id": id, "have": have}
     chosen = resolve(method, source, k, metric, params, roles)
-    if "embeddings" in chosen.needs:
+    if is_matrix(chosen):
+        _settle_matrix(source, features)
+    elif "embeddings" in chosen.needs:
         settle_features(source, roles)
     settle_embedding(source, "embeddings" in chosen.needs)
     _check_columns(chosen, source, columns, data)
@@ -154,6 +161,18 @@ def _auto(source: Source, k: Any, columns: dict[str, Any]) -> str:
     if source.n <= 50_000:
         return "facility"
     return "kmeans" if source.n * picked <= 2e10 else "sensitivity"
+
+
+def _settle_matrix(source: Source, features: Any) -> None:
+    """A table that is a matrix of dissimilarities: its numeric columns as they stand."""
+    from kofn.blocks.embedding import find_embedding
+
+    if features is not None:
+        raise UsageError(
+            "features are made for distances to be measured, but metric='precomputed' gives them; leave one out"
+        )
+    if source.dataset is not None and source.array is None and source.embedding is None:
+        source.embedding = find_embedding(source.dataset, "*", None)
 
 
 def _check_columns(method: Method, source: Source, columns: dict[str, Any], data: Any) -> None:

@@ -148,14 +148,15 @@ class Tally:
         return 0.0 if abs(value) <= 1e-6 * max(abs(cell.mean) for cell in found) else value
 
     def best(self, metric: str, k: int) -> Summary | None:
-        """The best method, where it is better than the second by more than noise; else None."""
+        """The best method, where it is better than the second, and than random rows, by more than noise; else None."""
         figure = self.figure(metric)
         found = [cell for name in self.methods if (cell := self.cell(name, k, metric)) is not None]
         if figure.higher_is_better is None or not figure.judged or len(found) < 2:
             return None
         sign = -1.0 if figure.higher_is_better else 1.0
         first, second = sorted(found, key=lambda cell: sign * cell.mean)[:2]
-        return first if self.apart(first, second, figure) else None
+        rivals = [second, *(cell for cell in found if cell.method == UNIFORM and cell is not first)]
+        return first if all(self.apart(first, each, figure) for each in rivals) else None
 
     def apart(self, one: Summary, other: Summary, figure: Figure) -> bool:
         """Whether the two differ by more than chance makes them; never where a method that draws was run once."""

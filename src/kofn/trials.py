@@ -15,7 +15,7 @@ from typing import Any
 from kofn.errors import KofnError, UsageError
 from kofn.front import select
 from kofn.items import Items
-from kofn.method import Method, default_of, parameters
+from kofn.method import Method, default_of, is_matrix, parameters
 from kofn.pool import Pool, hand_over
 from kofn.registry import METHODS, build, method_class
 from kofn.selection import Selection
@@ -100,6 +100,11 @@ def _built(given: Any, metric: str | None) -> Entrant:
         method = build(given, {"metric": metric} if metric is not None and "metric" in known else {})
     elif isinstance(given, Method):
         method = given
+        if is_matrix(method):
+            raise UsageError(
+                f"{method.name} with metric='precomputed' cannot be compared: every figure here is of distances between rows, "
+                "and a matrix has none; give the vectors, or read provenance['objective'] of each selection"
+            )
     else:
         raise UsageError(f"methods holds {given!r}; give names (kofn.methods()) and instances of Method")
     usual = {each.name: default_of(each) for each in parameters(type(method))}

@@ -31,8 +31,8 @@ class TwoRound(Method):
     Rows are dealt to parts by their hash, so that every part is a random sample of the whole. What is left of the method's
     guarantee is its own `lifts` sentence.
 
-    Needs: what the method needs. Streams: no. Weights: Voronoi counts over all rows. Cost: the method's on every part and
-    on the union; four passes, and a temporary file as large as the rows where they lie in files.
+    Needs: what the method needs. Streams: no. Weights: Voronoi counts over all rows, or equal. Cost: the method's on every
+    part and on the union; four passes, and a temporary file as large as the rows where they lie in files.
     """
 
     method: Method = field()
@@ -78,6 +78,9 @@ class TwoRound(Method):
         return 4
 
     def _weights(self, items: Items, picks: Rows) -> Any:
+        if self.method.weights == "equal":
+            held = items.row_weights[items.have_rows].sum()
+            return np.full(len(picks), (items.row_weights.sum() - held) / len(picks))
         blocks = items.blocks(door_metric(self.method))
         rows = np.concatenate([picks, items.have_rows])
         return cell_weights(blocks, blocks.take(rows), items.weights, rows)[: len(picks)]

@@ -136,6 +136,10 @@ def _weight_checks(request: Request, answer: Selection, *, lifted: bool) -> Iter
         yield _off("weights", answer, int(wrong[0]), "kofn_weight", "more than 0 and finite", weights)
         return
     counted = request.method.cells and measures_plainly(request.method)
+    recount = getattr(request.method, "recount", None)
+    if not counted and not lifted and recount is not None:
+        yield _recounts(recount(items, answer.indices)[0], answer)
+        return
     if request.method.weights == "count" and not counted and not lifted:
         yield _cluster_check(items, answer)
         return
@@ -145,6 +149,27 @@ def _weight_checks(request: Request, answer: Selection, *, lifted: bool) -> Iter
         yield _off("weights", answer, int(wrong[0]), "kofn_weight", float(expected[wrong[0]]), weights)
         return
     yield passed("weights", f"{_range(weights)}: {how}")
+
+
+def _recounts(expected: Doubles, answer: Selection) -> Check:
+    """Weights by a metric that the method alone can measure by."""
+    wrong = _apart(answer.weights, expected, EXACT)
+    if len(wrong):
+        return _off("weights", answer, int(wrong[0]), "kofn_weight", float(expected[wrong[0]]), answer.weights)
+    return passed(
+        "weights", f"{_range(answer.weights)}: rows nearest to each pick by the method's metric, counted again"
+    )
+
+
+def _own_objective(request: Request, answer: Selection, stored: Any) -> Check:
+    """The objective by such a metric."""
+    recount = getattr(request.method, "recount", None)
+    if recount is None:
+        return passed("objective", f"{request.method.objective} cannot be computed again from the picks alone")
+    value = recount(request.items, answer.indices)[1]
+    if isinstance(stored, dict) and not _near(value, stored.get("value"), SAME):
+        return failed("objective", f"{stored.get('name')}, as stored", expected=value, found=stored.get("value"))
+    return passed("objective", f"mean dissimilarity of a row to its nearest pick: {value:.6g}")
 
 
 def _cluster_check(items: Items, answer: Selection) -> Check:
@@ -165,7 +190,7 @@ def _cluster_check(items: Items, answer: Selection) -> Check:
 def _expected_weights(request: Request, answer: Selection, lifted: bool) -> tuple[Doubles, float, str]:
     """What each weight must be, within which relative error, and how that is told."""
     items, method = request.items, request.method
-    if method.weights == "count" or lifted:
+    if method.weights == "count" or (lifted and method.weights != "equal"):
         counts = answer.weights_from(items, metric=_metric(request))
         return counts, 0.0 if _whole(counts) else EXACT, "rows nearest to each pick, counted again"
     if method.weights == "design":
@@ -188,12 +213,11 @@ def _objective_checks(request: Request, answer: Selection, stored: Any) -> Itera
     name, items = request.method.objective, request.items
     if name is None:
         return
+    if not measures_plainly(request.method):
+        yield _own_objective(request, answer, stored)
+        return
     objective = OBJECTIVES.get(name)
-    if (
-        objective is None
-        or (objective.needs == "scores" and items.scores is None)
-        or not measures_plainly(request.method)
-    ):
+    if objective is None or (objective.needs == "scores" and items.scores is None):
         yield passed("objective", f"{name} cannot be computed again from the picks alone")
         return
     covered = items.have_rows if objective.needs == "embeddings" else items.have_rows[:0]

@@ -120,3 +120,13 @@ def test_what_cannot_be_measured_is_refused():
         leverage_scores(np.eye(2), weights=[1.0, -1.0])
     with pytest.raises(KofnError, match="shape"):
         leverage_scores(np.ones(4))
+
+
+def test_weights_of_another_length_are_refused():
+    from kofn import KofnError
+    from kofn.core.lewis import lewis_weights
+
+    x = np.random.default_rng(0).normal(size=(30, 3))
+    for scores in (leverage_scores, lambda x, weights: lewis_weights(x, 1.0, weights=weights)):
+        with pytest.raises(KofnError, match="one for each of the 30 rows"):
+            scores(x, weights=np.ones(3))

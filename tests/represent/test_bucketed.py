@@ -195,3 +195,12 @@ def test_points_on_top_of_one_another_become_one():
 def test_what_cannot_be_is_an_error_with_its_value(how, words):
     with pytest.raises(kofn.KofnError, match=words):
         bucketed_coreset(**({"x": np.arange(3.0), "clusters": 1, "epsilon": 0.1} | how))
+
+
+def test_a_grid_far_from_the_origin_is_the_grid_at_the_origin():
+    x = np.random.default_rng(0).normal(size=(2_000, 2))
+    here, weights = bucketed_coreset(x, 2, 0.5)
+    there, others = bucketed_coreset(x + 1e9, 2, 0.5)
+    assert abs(len(there) - len(here)) <= 2
+    assert others.sum() == pytest.approx(weights.sum())
+    assert len(here) > 20

@@ -368,3 +368,26 @@ def test_by_default_the_clusters_grow_with_k_from_two_to_a_hundred():
 
 def test_the_summary_points_to_kcenter():
     assert "kcenter" in Coreset.summary
+
+
+def test_sets_of_centers_and_points_of_another_shape_are_refused():
+    x = load_digits().data[:50]
+    with pytest.raises(kofn.KofnError, match="points have 63 columns"):
+        evaluate_coreset(x, x[:5, 1:], np.ones(5), [x[:2]])
+    for sets in (x[:2], [x[:2, :9]]):
+        with pytest.raises(kofn.KofnError, match="a set of centers has shape"):
+            evaluate_coreset(x, x[:5], np.ones(5), sets)
+
+
+def test_costs_far_from_the_origin_are_those_at_the_origin():
+    x = np.random.default_rng(0).normal(size=(400, 2))
+    sets = [x[:3], x[5:9]]
+    here = evaluate_coreset(x, x[::8], np.full(50, 8.0), sets)
+    there = evaluate_coreset(x + 1e9, x[::8] + 1e9, np.full(50, 8.0), [each + 1e9 for each in sets])
+    np.testing.assert_allclose(there, here, rtol=1e-5)
+
+
+def test_fewer_rows_than_clusters_are_noted():
+    x = load_digits().data
+    assert "cannot stand for 100" in kofn.select(x, 50, method="coreset", clusters=100).provenance["notes"][0]
+    assert kofn.select(x, 150, method="coreset", clusters=100).provenance["notes"] == []

@@ -167,3 +167,12 @@ def test_a_stream_refuses_wrong_parameters_at_once_and_rows_of_another_length():
         stream.add(np.eye(4))
     with pytest.raises(kofn.KofnError, match="at least one"):
         CoresetStream(10, clusters=2).result()
+
+
+def test_plain_arrays_are_rows_that_count_once():
+    x = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
+    for one, other in zip(
+        merge_coresets([x[:100], x[100:]], 40, clusters=3),
+        merge_coresets([(x[:100], None), (x[100:], None)], 40, clusters=3),
+    ):
+        np.testing.assert_array_equal(one, other)

@@ -79,3 +79,15 @@ def test_more_rounds_do_not_raise_the_cost(rounds):
         for r in (rounds, rounds + 1)
     ]
     assert cost[1] <= cost[0] * (1 + 1e-6)
+
+
+def test_more_candidates_for_each_seed_lower_the_cost():
+    rng = np.random.default_rng(0)
+    x = (8 * rng.normal(size=(60, 4))[rng.integers(60, size=3_000)] + rng.normal(size=(3_000, 4))).astype(np.float32)
+
+    def cost(candidates):
+        how = {"method": "kmeans", "candidates": candidates, "rounds": 1}
+        runs = [kofn.select(x, 60, seed=seed, **how).provenance["clustering"] for seed in range(6)]
+        return np.mean([run["mean_squared_distance_to_center"] for run in runs])
+
+    assert cost(8) < 0.85 * cost(1)

@@ -43,6 +43,8 @@ def as_arrow(data: Any) -> pa.Table:
             return pa.table({"value": data})
         values = pa.array(np.ascontiguousarray(data).reshape(-1))
         return pa.table({"embedding": pa.FixedSizeListArray.from_arrays(values, data.shape[1])})
+    if hasattr(data, "tocsr"):
+        raise UsageError("a sparse matrix is no table; save the picks without it: selection.save(path)")
     return _without_views(pa.table(data))
 
 

@@ -14,8 +14,11 @@ from kofn.core.reduce import tree_sum
 
 
 def assign(blocks: Blocks, points: Floats) -> Iterator[tuple[NDArray[np.int32], Floats]]:
-    """(nearest point, squared distance) of the rows of each slab, in slab order. One pass, O(n k d) time."""
-    return blocks.map(nearest_in_block, Centers(points))
+    """(nearest point, squared distance) of the rows of each slab, in slab order. One pass, O(n k d) time.
+
+    `points` may be sparse rows, as `blocks.take` gives them; they are made dense, k x d numbers.
+    """
+    return blocks.map(nearest_in_block, Centers(_dense(points)))
 
 
 def nearest_in_block(block: Block, centers: Centers, hints: Any = None) -> tuple[NDArray[np.int32], Floats]:
@@ -38,7 +41,7 @@ def cell_weights(blocks: Blocks, points: Floats, weights: Doubles | None = None,
     Where `rows`, the points' own row numbers, are given, each point stands at least for itself, so that duplicates among
     the points do not leave one with nothing.
     """
-    each = None if weights is None else by_slab(weights)
+    points, each = _dense(points), None if weights is None else by_slab(weights)
     counts = np.asarray(tree_sum(blocks.map(_cells_of_block, Centers(points), each=each)))
     if rows is not None:
         own = np.ones(len(rows)) if weights is None else weights[rows]
@@ -48,9 +51,14 @@ def cell_weights(blocks: Blocks, points: Floats, weights: Doubles | None = None,
 
 def own_cells(points: Floats) -> NDArray[np.int64]:
     """The point that each point is counted to when it is a row like any other; differs from itself for duplicates."""
+    points = _dense(points)
     centers = Centers(points)
     labels = [nearest_in_tile(at, points[at : at + TILE], centers)[0] for at in range(0, len(points), TILE)]
     return np.concatenate(labels).astype(np.int64)
+
+
+def _dense(x: Any) -> Any:
+    return x if isinstance(x, np.ndarray) else x.toarray()
 
 
 def _stand_for_itself(points: Floats, own: Doubles, counts: Doubles) -> None:

@@ -82,7 +82,13 @@ class Euclidean:
         out = np.empty(self.n, np.float32)
         for at in range(0, self.n, CHUNK):
             shifted = self.rows[at : at + CHUNK] - self.mean
-            out[at : at + CHUNK] = np.einsum("ij,ij->i", shifted, shifted, dtype=np.float64)
+            with np.errstate(over="ignore"):
+                out[at : at + CHUNK] = np.einsum("ij,ij->i", shifted, shifted, dtype=np.float64)
+        if not np.isfinite(4 * out.max()):
+            raise DataError(
+                "squared distances between these rows do not fit in float32; scale the rows down, "
+                "for example to a largest absolute value of 1"
+            )
         return out
 
     def fill(self, first: Rows, second: Rows, out: Floats) -> None:

@@ -89,7 +89,8 @@ def leverage_scores(
     (shifted CholeskyQR3, Fukaya et al. 2020), by eigenvectors, which dependent columns do not stop (Stathopoulos and Wu, "A
     block orthogonalization procedure with constant synchronization requirements", SIAM J. Sci. Comput. 2002).
     """
-    blocks, cut = as_blocks(x), cut_weights(weights)
+    blocks = as_blocks(x)
+    cut = cut_weights(weights, blocks.n)
     with one_blas_thread():
         basis = orthonormal_basis(blocks, ridge=ridge, weights=cut, intercept=intercept, method=method)
         return scores_in(blocks, basis, weights=cut)
@@ -270,11 +271,13 @@ def _triangle_of_block(block: Block, intercept: bool, weights: Doubles | None) -
     return np.asarray(triangle)
 
 
-def cut_weights(weights: Any) -> list[Doubles] | None:
-    """Row weights cut by slab, or None."""
+def cut_weights(weights: Any, n: int | None = None) -> list[Doubles] | None:
+    """Row weights cut by slab, or None; where n is given, there must be so many."""
     if weights is None:
         return None
     numbers = np.asarray(weights, dtype=np.float64)
+    if numbers.ndim != 1 or (n is not None and len(numbers) != n):
+        raise UsageError(f"weights have shape {numbers.shape}; give one for each of the {n} rows")
     if not (np.isfinite(numbers).all() and (numbers >= 0).all()):
         raise UsageError("weights hold a number that is below 0 or not finite; give 0 or more for each row")
     return by_slab(numbers)

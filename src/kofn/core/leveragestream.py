@@ -80,7 +80,8 @@ def streaming_leverage_scores(
         raise UsageError(f"epsilon={epsilon} is not between 0 and 1; give one, such as 0.25")
     if directions is not None and directions < 1:
         raise UsageError(f"directions={directions} is below 1; give a whole number, such as 64")
-    blocks, cut = as_blocks(x), cut_weights(weights)
+    blocks = as_blocks(x)
+    cut = cut_weights(weights, blocks.n)
     columns = blocks.d + intercept
     buckets = int(np.ceil((np.sqrt(columns) + 6) ** 2 / epsilon**2 / ENTRIES))
     each: Sequence[Any] = cut or [None] * slab_count(blocks.n)
@@ -176,7 +177,8 @@ def online_row_sampling(
         raise UsageError(f"ridge={ridge} is not above 0; the first rows are measured against it")
     if not 0 < epsilon < 1:
         raise UsageError(f"epsilon={epsilon} is not between 0 and 1; give one, such as 0.5")
-    blocks, cut = as_blocks(x), cut_weights(weights)
+    blocks = as_blocks(x)
+    cut = cut_weights(weights, blocks.n)
     columns = blocks.d + intercept
     scale = 8 * max(1.0, float(np.log(columns))) / epsilon**2 if oversampling is None else float(oversampling)
     triangle = np.sqrt(ridge) * np.eye(columns)

@@ -134,7 +134,7 @@ def lewis_weights(
     if not p >= 1 or np.isinf(p):
         raise UsageError(f"p={p} is not a norm that has Lewis weights; give a number from 1 on, below infinity")
     blocks = as_blocks(x)
-    cut_weights(weights)  # refuses what is no weight
+    cut_weights(weights, blocks.n)  # refuses what is no weight
     numbers = None if weights is None else np.asarray(weights, np.float64)
     with one_blas_thread():
         current = _leverage(blocks, _Scales(np.ones(blocks.n), numbers, p), intercept)

@@ -88,6 +88,7 @@ def train(
     weights: Doubles | None = None,
     have: Rows | None = None,
     unit: bool = False,
+    candidates: int = 1,
 ) -> Trained:
     """k-means++ seeds and Lloyd rounds on a sample of rows, drawn by their own numbers.
 
@@ -101,6 +102,8 @@ def train(
         Rows that are centers already: they never move, always belong to the sample, and come last in the result.
     unit : bool
         Keep centers at length one: spherical k-means, for rows of length one.
+    candidates : int
+        Seeds that are tried at each draw; 1 is the D^2 law itself.
     """
     held = np.zeros(0, np.int64) if have is None else have
     size, rows = min(blocks.n, sample * k) if sample else blocks.n, None
@@ -111,7 +114,9 @@ def train(
         held = np.searchsorted(rows, held)
     if sample:  # also where the sample is everything: files are read once, not at every round
         blocks = hold(blocks.take(np.arange(blocks.n) if rows is None else rows))
-    seeds = seed_rows(blocks, min(k, blocks.n - len(held)), rng.child("seeds"), weights=weights, have=held)
+    seeds = seed_rows(
+        blocks, min(k, blocks.n - len(held)), rng.child("seeds"), weights=weights, have=held, candidates=candidates
+    )
     centers = _dense(blocks.take(np.concatenate([seeds, held])))
     clustering = lloyd(blocks, centers, rounds=max(rounds, 1), weights=weights, fixed=len(held), tol=tol, unit=unit)
     if rounds == 0:

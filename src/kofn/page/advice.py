@@ -26,12 +26,12 @@ NOT_FOR = {
         "to estimate a mean that has little to do with how far a row is from the others: there `uniform` has the smaller error"
     ),
     "thinning": (
-        "when rare kinds must be in (`hierarchical`) or no row may be far from a pick (`kcenter`): averages do not see them; when "
-        "an interval is wanted (`uniform`); with hundreds of independent dimensions it gains less"
+        "when rare kinds must be in (`hierarchical`) or no row may be far from a pick (`kcenter`): averages do not see them; "
+        "when an interval is wanted (`uniform`); with hundreds of independent dimensions it gains less"
     ),
     "herding": (
-        "above some 100,000 rows, or when the last bit of accuracy counts: `thinning` swaps picks afterwards, herding never takes "
-        "one back"
+        "above some 100,000 rows, or when the last bit of accuracy counts: `thinning` swaps picks afterwards, herding never "
+        "takes one back"
     ),
     "coreset": (
         "when clusters hardly differ in size and spread: uniform rows keep the cost of clusterings about as well (`uniform`); "

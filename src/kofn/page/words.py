@@ -214,7 +214,17 @@ def warnings(subject: Subject, coverage: Coverage | None, weighing: Weighing, sh
         found.append(f"{int(subject.bad.sum()):,} rows hold NaN, infinity or null; distances leave them out.")
     notes = [note for note in subject.selection.provenance.get("notes", []) if note and not note.startswith(FEATURES)]
     found.extend(f"{note[0].upper()}{note[1:]}." for note in notes)
-    return found + subject.asides
+    return found + _other_metric(subject) + subject.asides
+
+
+def _other_metric(subject: Subject) -> list[str]:
+    """That the page measures by another metric than the method, where it does."""
+    named = subject.selection.provenance.get("parameters", {}).get("metric")
+    if named in (None, "euclidean", "cosine"):
+        return []
+    of = "rows of the matrix" if named == "precomputed" else "rows"
+    what = "dissimilarities that were given" if named == "precomputed" else f"the metric {named}"
+    return [f"The picks were chosen by {what}; this page measures Euclidean distances between {of}."]
 
 
 def _copies(subject: Subject, coverage: Coverage) -> str:
@@ -229,7 +239,7 @@ def _aims_at_distance(subject: Subject) -> bool:
     if subject.method not in METHODS:
         return False
     objective = OBJECTIVES.get(method_class(subject.method).objective or "")
-    return objective is not None and objective.needs == "embeddings"
+    return objective is not None and objective.covers
 
 
 def idea(subject: Subject) -> list[str]:

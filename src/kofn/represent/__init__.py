@@ -7,6 +7,8 @@ from kofn.registry import load_class, names_in
 FUNCTIONS = {
     "assign_with_support": "represent.transductive",
     "bucketed_coreset": "represent.bucketed",
+    "CoresetStream": "represent.coreset_merge",
+    "corrected_weights": "represent.coreset",
     "coreset_queries": "represent.coreset_sizes",
     "coreset_size": "represent.coreset_sizes",
     "evaluate_coreset": "represent.coreset",
@@ -29,6 +31,8 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         return getattr(import_module(f"kofn.{FUNCTIONS[name]}"), name)
+    if name == "__all__":
+        return __dir__()
     return load_class("represent", name)
 
 

@@ -83,7 +83,13 @@ def bucketed_coreset(
     _check(items, clusters, epsilon, approximation)
     w = np.asarray(items.row_weights)
     if items.d > 1:
-        return _grid(items, values.astype(np.float64), w, clusters, epsilon / (approximation or APPROXIMATION), seed)
+        center = values.mean(
+            axis=0, dtype=np.float64
+        )  # rows far from the origin would lose their differences in float32
+        moved = values.astype(np.float64) - center
+        near = Items(embeddings=moved, weights=weights)
+        points, sums = _grid(near, moved, w, clusters, epsilon / (approximation or APPROXIMATION), seed)
+        return points + center, sums
     order = np.argsort(values.reshape(-1), kind="stable")
     line, w = values.reshape(-1).astype(np.float64)[order], w[order]
     ends = _buckets_of_one(line, w, epsilon) if clusters == 1 else _buckets_of_many(line, w, clusters, epsilon)

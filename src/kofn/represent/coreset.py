@@ -92,11 +92,17 @@ class Coreset(Method):
     def select(self, items: Items, k: int, rng: Rng) -> Selection:
         """Draw k rows."""
         picks, inclusion = DRAWS[self.design](items, self.shares(items, k, rng), k, rng)
+        few = (
+            f"{k} rows cannot stand for {self.clusters} clusters; ask for several a cluster, coreset_size says how many"
+        )
         return Selection(
             indices=picks,
             weights=shared_out(items, picks, inclusion),
             inclusion=inclusion,
-            provenance={"design": {"kind": self.design, "population": items.free}},
+            provenance={
+                "design": {"kind": self.design, "population": items.free},
+                "notes": [few] if self.clusters is not None and k <= self.clusters else [],
+            },
         )
 
     def shares(self, items: Items, k: int, rng: Rng) -> Shares:
@@ -232,12 +238,13 @@ def exact_masses(labels: NDArray[np.int32], weights: Doubles, masses: Doubles) -
     return np.asarray(corrected * (masses.sum() / corrected.sum()))
 
 
-def corrected_weights(items: Items, selection: Selection) -> Doubles:
+def corrected_weights(items: Any, selection: Selection) -> Doubles:
     """The weights of a selection made by this method, corrected by `exact_masses`: float64 (k,), of the same sum.
 
     For the cost of clusterings they are the better weights; `selection.weights` are the design's. Finds the clusters again,
     so it takes the two passes of the selection, and the rows that it was made from.
     """
+    items = items if isinstance(items, Items) else Items(embeddings=items)
     made = selection.provenance
     if made.get("method") != Coreset.name or made.get("n") != items.n:
         raise UsageError(
@@ -275,9 +282,22 @@ def evaluate_coreset(
     float64 (number of sets,)
         1 where the costs agree; 1 too where both are 0. O(sets n d centers) time.
     """
+    d = np.shape(x)[1]
+    if np.shape(points)[1] != d:
+        raise UsageError(f"points have {np.shape(points)[1]} columns, the rows {d}; give points of the same data")
+    sets = [np.asarray(each, np.float64) for each in center_sets]
+    for centers in sets:
+        if centers.ndim != 2 or centers.shape[1] != d:
+            raise UsageError(
+                f"a set of centers has shape {centers.shape}; give a list of arrays (centers, {d}), one a set"
+            )
+    if not hasattr(x, "tocsr"):  # rows far from the origin would lose their differences in float32
+        middle = np.asarray(x, np.float64).mean(axis=0)
+        x, points = np.asarray(x, np.float64) - middle, np.asarray(points, np.float64) - middle
+        sets = [centers - middle for centers in sets]
     everything, few = Items(embeddings=x, weights=row_weights), Items(embeddings=points, weights=weights)
     ratios = []
-    for centers in center_sets:
+    for centers in sets:
         truth = clustering_cost(everything, centers, cost)
         told = clustering_cost(few, centers, cost)
         ratios.append(told / truth if truth > 0 else 1.0 if told == 0 else np.inf)
@@ -302,7 +322,7 @@ def query_centers(
     with one center sent far away, single far points; then, until there are `count`, rows drawn at random, every other set
     moved by noise of the size of the data's own spread.
     """
-    rng, rows = Rng(seed), np.asarray(x, np.float32)
+    rng, rows = Rng(seed), np.asarray(_dense(x), np.float32)
     everything, few = Items(embeddings=rows), Items(embeddings=points, weights=weights)
     generator = rng.generator("queries")
     spread = rows.std(axis=0)
@@ -383,7 +403,7 @@ def _squares_of_tile(start: int, x: Any, point: Floats) -> Doubles:
 
 
 def _dense(x: Any) -> Any:
-    return x if isinstance(x, np.ndarray) else x.toarray()
+    return x.toarray() if hasattr(x, "toarray") else x
 
 
 def _measure_block(block: Block, centers: Centers, cost: str, pair: tuple[Any, Any]) -> tuple[Any, ...]:

@@ -35,8 +35,8 @@ def merge_coresets(
 
     Parameters
     ----------
-    parts : iterable of (points (m, d), weights (m,) or None)
-        Coresets, or plain rows: weights None count each row once.
+    parts : iterable of (points (m, d), weights (m,) or None), or of arrays (m, d)
+        Coresets, or plain rows: without weights each row counts once.
     k : int
         Points of the result; where the parts together hold no more, they are returned as they are.
     clusters : int
@@ -67,7 +67,7 @@ def merge_coresets(
     if masses not in ("exact", "estimated"):
         raise UsageError(f"masses={masses!r} is unknown; use 'exact' or 'estimated'")
     method = Coreset(clusters=clusters, cost=cost)
-    points, weights = _united([_checked(*part) for part in parts])
+    points, weights = _united([_checked(*part) if isinstance(part, tuple) else _checked(part) for part in parts])
     if len(points) <= k:
         return points, weights
     items = Items(embeddings=points, weights=weights)
@@ -201,7 +201,7 @@ def stream_coreset(
     return stream.result()
 
 
-def _checked(points: Any, weights: Any) -> tuple[Floats, Doubles]:
+def _checked(points: Any, weights: Any = None) -> tuple[Floats, Doubles]:
     """A part as float32 points and float64 weights; bad values are refused by `Items`."""
     items = Items(embeddings=points, weights=weights)
     rows = np.ascontiguousarray(items.everything())

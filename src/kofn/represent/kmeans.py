@@ -31,6 +31,12 @@ class KMeans(Method):
 
     rounds: int = param(10, "Lloyd rounds at most", low=0, high=10_000)
     sample: int = param(256, "rows a cluster to train on; 0: all rows at every round", low=0)
+    candidates: int = param(
+        1,
+        "seeds that are tried at each draw; 8 or so lower the cost, at the price of a pass a draw",
+        low=1,
+        high=32_767,
+    )
     tolerance: float = param(1e-4, "stop when a round lowers the cost by less than this share", low=0.0, high=1.0)
     metric: str = param("euclidean", "how far apart rows are", choices=("euclidean", "cosine"))
 
@@ -55,7 +61,7 @@ class KMeans(Method):
         blocks = items.blocks(self.metric)
         trained = train(
             blocks, k, rng, items.hold, sample=self.sample, rounds=self.rounds, tol=self.tolerance,
-            weights=items.weights, have=items.have_rows, unit=self.metric == "cosine",
+            weights=items.weights, have=items.have_rows, unit=self.metric == "cosine", candidates=self.candidates,
         )  # fmt: skip
         nearest = nearest_rows(blocks, trained.clustering.centers, weights=items.weights, excluded=items.have)
         picks, weights, filled = fill(items, blocks, nearest, k)
@@ -73,8 +79,9 @@ class KMeans(Method):
         return 4 * trained * d + 24 * (trained or n) + 64 * k * (d + 4) + 40 * SLAB
 
     def passes(self, n: int, d: int, k: int) -> int:
-        """One to take the sample, one to assign; or one a round."""
-        return 2 if self.sample else self.rounds + 3
+        """One to take the sample, one to assign; or one a round, and what greedy seeding takes."""
+        greedy = 0 if self.candidates == 1 else 20 + 8 * self.candidates + k * self.candidates // 100
+        return 2 if self.sample else self.rounds + 3 + greedy
 
 
 def fill(items: Items, blocks: Blocks, nearest: Nearest, k: int) -> tuple[Rows, Doubles, int]:

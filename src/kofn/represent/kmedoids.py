@@ -108,7 +108,10 @@ class KMedoids(Method):
     )
     accepts: ClassVar[frozenset[str]] = frozenset({"dense", "sparse", "matrix"})
     objective: ClassVar[str | None] = "mean_distance"
-    claims: ClassVar[str] = "fasterpam, fastpam1: no single swap lowers the loss; for metrics within 5 times the least"
+    claims: ClassVar[str] = (
+        "fasterpam, fastpam1: no single swap lowers the loss; for metrics within 5 times the least; batch, which auto takes "
+        "above 10,000 rows: none that is proven, measured within 1.5 % of fasterpam"
+    )
     lifts: ClassVar[str | None] = (
         "k-medoids of parts dealt at random, then of the union of their picks, each with its weight: for a metric, losses"
         " within b of the least in both rounds give one within 2 b (1 + 2 b) + 2 b (Guha et al., IEEE TKDE 15, 2003)"
@@ -135,11 +138,21 @@ class KMedoids(Method):
             picks, idle, loss = _settled(task, medoids)
             weights = self._counts(items, task, x, picks)
         notes = [f"{idle} of the picks are copies of others and were filled in by row number"] if idle else []
+        if self.algorithm == "auto" and algorithm == "batch":
+            notes.append(f"algorithm batch, as there are more than {SMALL:,} rows")
         mean = loss / float(items.row_weights.sum())
-        provenance: dict[str, Any] = {"notes": notes, "kmedoids": {"algorithm": algorithm, "mean_dissimilarity": mean}}
-        if self.metric in ("euclidean", "cosine"):
-            provenance["objective"] = {"name": "mean_distance", "value": mean}
+        name = "mean_distance" if self.metric in ("euclidean", "cosine") else "mean_dissimilarity"
+        known = {"algorithm": algorithm, "mean_dissimilarity": mean}
+        provenance = {"notes": notes, "kmedoids": known, "objective": {"name": name, "value": mean}}
         return Selection(indices=picks, weights=weights, provenance=provenance)
+
+    def recount(self, items: Items, picks: Rows) -> tuple[Doubles, float]:
+        """(weights float64 (k,), mean dissimilarity of a row to its nearest pick) of these picks, by any metric."""
+        with one_blas_thread(), threads(items.run.workers) as runner:
+            x = self._rows(items, runner)
+            task = _Task.of(items, between(x, self.metric), len(picks), Rng(0), runner)
+            loss = _loss(task, _assigned(task, picks)[1])
+            return self._counts(items, task, x, picks), loss / float(items.row_weights.sum())
 
     def bytes(self, n: int, d: int, k: int) -> int:
         """The rows, the algorithm's table of dissimilarities, those of medoids, and 80 bytes a row.

@@ -89,11 +89,18 @@ class Leverage(Method):
         else:
             order, depth = tree_order(items, k, rng)
             picks, inclusion, kind = *draw_along(order, depth, sizes, k, rng), "pivotal"
+        columns = items.d + self.intercept
+        few = f"{k} rows do not determine a fit of {columns} columns; ask for more, or fit with a ridge"
         return Selection(
             indices=picks,
             weights=shared_out(items, picks, inclusion),
             inclusion=inclusion,
-            provenance={"design": {"kind": kind, "population": items.free}, "effective_dimension": rank, **known},
+            provenance={
+                "design": {"kind": kind, "population": items.free},
+                "effective_dimension": rank,
+                "notes": [few] if k < columns else [],
+                **known,
+            },
         )
 
     def _sizes(self, items: Items) -> tuple[Doubles, dict[str, Any]]:
