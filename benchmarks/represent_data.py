@@ -90,12 +90,12 @@ def _kernel_sum(a: Any, b: Any) -> float:
 
 
 def coreset_errors(x: Any, points: Any, weights: Any, clusters: int) -> dict[str, float]:
-    """Relative errors of the weighted cost over 60 sets of centers: random rows, moved means, far points, sets that lack a
+    """Relative errors of the weighted cost over 24 sets of centers: random rows, moved means, far points, sets that lack a
     part of the data."""
     rng = np.random.default_rng(29)
     sample = x[rng.choice(len(x), 20_000, replace=False)]
     errors = []
-    for turn in range(60):
+    for turn in range(24):
         centers = sample[rng.choice(len(sample), clusters, replace=False)]
         for _ in range(turn % 3):  # rounds of Lloyd's algorithm: from random rows to a good clustering
             labels = _squares(sample, centers).argmin(axis=1)

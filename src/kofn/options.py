@@ -65,7 +65,7 @@ HAVE = Annotated[
         help="Rows you have already: a file of row numbers or ids, an earlier output, or a column.",
     ),
 ]
-METRIC = Annotated[str | None, typer.Option(metavar="NAME", help="euclidean, cosine or, for kmedoids, more; the method's default.")]
+METRIC = Annotated[str | None, typer.Option(metavar="NAME", help="euclidean or cosine; kmedoids has more.")]
 SEED = Annotated[int, typer.Option(metavar="N", parser=whole, help="Same seed, same rows: same picks.")]
 MEMORY = Annotated[str, typer.Option(metavar="SIZE", help="What the run may use.")]
 THREADS = Annotated[

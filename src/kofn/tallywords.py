@@ -194,7 +194,8 @@ def footer(tally: Tally) -> list[str]:
         )
     return [
         *lines,
-        f"The best is marked (*, bold) where it differs from the second by more than chance: Welch's test, 5 %{chance}.",
+        "The best is marked (*, bold) where it differs from the second and from random rows by more than chance: Welch's test, "
+        f"5 %{chance}.",
     ]
 
 

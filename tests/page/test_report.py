@@ -294,7 +294,7 @@ def test_the_picks_are_shown_by_weight_and_by_rank_with_the_farthest_row_each(lo
         mine = np.setdiff1d(np.flatnonzero(apart.argmin(axis=1) == at), [row])
         if len(mine):
             far = int(mine[apart[mine, at].argmax()])
-            assert f"the farthest of them, {number(apart[far, at])} away row number {far} of " in card
+            assert f"farthest of the rows nearest to it, {number(apart[far, at])} away row number {far} of " in card
         else:
             assert "the farthest" not in card
 

@@ -97,7 +97,7 @@ def _cards(subject: Subject, gallery: Gallery, at: Rows) -> str:
 
 
 def _farthest(subject: Subject, face: dict[str, Any], distance: float) -> str:
-    lead = text("small", f"the farthest of them, {number(distance)} away")
+    lead = text("small", f"farthest of the rows nearest to it, {number(distance)} away")
     return element("div", lead, _face(subject, face, small=True), css="far")
 
 

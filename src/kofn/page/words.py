@@ -78,7 +78,7 @@ def headline(subject: Subject, coverage: Coverage | None) -> str:
     if matched is None or matched < ALIKE * len(subject.selection):
         better = matched is not None and matched > len(subject.selection) / ALIKE
         how = "which cover the rest no better than" if better else "on average farther from the rest than"
-        return f"{k} of {n} rows, {how} random rows"
+        return f"{k} of {n} rows, {how} random rows{_aim(subject)}"
     if matched == float("inf"):
         return f"{k} of {n} rows {stand} for the rest better than {coverage.ladder.sizes[-1]:,} chosen at random"
     return f"{k} of {n} rows {stand} for the rest as well as about {about(matched)} chosen at random"
@@ -128,6 +128,21 @@ def halves(ladder: Ladder) -> str:
     return (
         f"For scale: going from {sizes[0]:,} to {sizes[-1]:,} random rows lowers the mean distance by {percent(saved)}."
     )
+
+
+AIMS = {
+    "thinning": "averages over all rows",
+    "herding": "averages over all rows",
+    "coreset": "the cost of clusterings",
+    "leverage": "linear fits",
+    "sensitivity": "unbiased estimates",
+}
+"""What methods are for that are not made to cover: the page measures coverage."""
+
+
+def _aim(subject: Subject) -> str:
+    aim = AIMS.get(subject.method)
+    return "" if aim is None else f"; {subject.method} is for {aim}, which this page does not measure"
 
 
 def own_curve(subject: Subject, coverage: Coverage) -> str:
