@@ -13,7 +13,7 @@ from kofn.core.assign import cell_weights
 from kofn.core.distance import distances_to_point
 from kofn.core.objectives import OBJECTIVES
 from kofn.errors import DataError
-from kofn.represent import Top, Uniform
+from kofn.represent import Leverage, Top, Uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -410,3 +410,20 @@ class HidesPasses(Honest):
     def passes(self, n: int, d: int, k: int) -> int:
         """Forgets the mean and the weights."""
         return k
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaysEqualAndWeighs(Honest):
+    """Calls its weights equal shares, and counts cells."""
+
+    weights: ClassVar[str] = "equal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpreadsAndLeans(Leverage):
+    """Draws along a tree, and says of every pick that its chance was 2 % less than it was."""
+
+    def select(self, items: Items, k: int, rng: Rng) -> Selection:
+        """Draw k rows."""
+        chosen = super().select(items, k, rng)
+        return replace(chosen, inclusion=0.98 * chosen.inclusion)

@@ -36,12 +36,12 @@ PLANTED = {
     laws.law_9_a_parameter_that_cannot_be_is_an_error: [mutants.ChecksNoParameter],
     laws.law_9_a_class_says_what_it_is: [mutants.PromisesAnUnknownObjective, mutants.NeedsLessOfMore],
     weighing.law_4_weights_sum_to_what_they_stand_for: [
-        mutants.WeighsFivePercentTooMuch, mutants.ForgetsRowWeights, mutants.InclusionAboveOne,
+        mutants.WeighsFivePercentTooMuch, mutants.ForgetsRowWeights, mutants.InclusionAboveOne, mutants.SaysEqualAndWeighs,
     ],
     weighing.law_4_weights_leave_out_what_have_stands_for: [mutants.CountsWhatHaveCovers, mutants.SwapsWeights],
     weighing.law_4_counts_are_the_sizes_of_islands: [mutants.SwapsWeights, mutants.SharesWeightsEqually],
     weighing.law_4_estimates_are_unbiased_and_their_errors_honest: [
-        mutants.SaysTwoPercentTooLittle, mutants.PrefersOneHalf, mutants.TooSureOfItself,
+        mutants.SaysTwoPercentTooLittle, mutants.PrefersOneHalf, mutants.TooSureOfItself, mutants.SpreadsAndLeans,
     ],
     weighing.law_8_the_objective_beats_uniform_where_it_must: [mutants.InvertsTheScore, mutants.ClaimsToCover],
     weighing.law_8_gains_add_up_and_bounds_hold: [
