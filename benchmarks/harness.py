@@ -21,9 +21,7 @@ STEERING = ("OPENBLAS_", "OMP_", "MKL_", "NUMBA_", "GOTO_", "NVPL_", "KOFN_")
 """Variables that change kernels or threads: unset for every measured process."""
 
 PACKAGES = ("kofn", "numpy", "scipy", "numba", "pyarrow", "scikit-learn", "threadpoolctl")
-PEERS = (
-    "numpy", "numba", "scikit-learn", "faiss-cpu", "apricot-select", "kmedoids", "goodpoints", "coresets",
-)  # fmt: skip
+PEERS = ("numpy", "numba", "scikit-learn", "faiss-cpu", "apricot-select")
 PROBE = (
     "import importlib.metadata as m, json, sys\n"
     "def v(name):\n try: return m.version(name)\n except m.PackageNotFoundError: return None\n"
@@ -196,12 +194,12 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def peer_versions(peers: str) -> dict[str, Any]:
+def peer_versions(peers: str, names: tuple[str, ...] = PEERS) -> dict[str, Any]:
     """Versions in the peers' interpreter, None for what it lacks."""
     try:
-        return json.loads(_output([peers, "-c", PROBE, *PEERS], clean_environment({}), 60, HERE))
+        return json.loads(_output([peers, "-c", PROBE, *names], clean_environment({}), 60, HERE))
     except MeasurementError:
-        return dict.fromkeys(PEERS)
+        return dict.fromkeys(names)
 
 
 def _cpu() -> str:

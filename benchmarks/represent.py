@@ -17,11 +17,12 @@ import sys
 import time
 from pathlib import Path
 
-from harness import RESULTS, meta, peer_versions, run_job, save
+from harness import PEERS, RESULTS, meta, peer_versions, run_job, save
 from jobs_represent import QUICK, Scale, all_jobs
 from main_job import chosen, earlier, merged, say
 
 TIMEOUT = 900.0
+NAMES = (*PEERS, "kmedoids", "goodpoints", "coresets")
 
 
 def main() -> None:
@@ -33,7 +34,9 @@ def main() -> None:
     load, started = os.getloadavg()[0], time.time()
     if load > 0.5:
         say(f"the machine is busy (load {load:.1f}): figures will be noise")
-    about = meta(quick=args.quick, repeat=args.repeat, data_seed=0, sizes=vars(scale), peers=peer_versions(args.peers))
+    about = meta(
+        quick=args.quick, repeat=args.repeat, data_seed=0, sizes=vars(scale), peers=peer_versions(args.peers, NAMES)
+    )
     kept, fresh = earlier(out, about) if args.job else [], []
     for job in jobs:
         say(job.title)

@@ -12,6 +12,9 @@ from kofn.core.block import TILE, Block, Blocks, Doubles, Floats, Rows, by_slab
 from kofn.core.distance import Centers, nearest_in_tile
 from kofn.core.reduce import tree_sum
 
+PIECE = 1_024
+"""Sparse rows that a thread takes at a time: each is measured by itself, so the shape decides nothing."""
+
 
 def assign(blocks: Blocks, points: Floats) -> Iterator[tuple[NDArray[np.int32], Floats]]:
     """(nearest point, squared distance) of the rows of each slab, in slab order. One pass, O(n k d) time.
@@ -23,9 +26,13 @@ def assign(blocks: Blocks, points: Floats) -> Iterator[tuple[NDArray[np.int32], 
 
 def nearest_in_block(block: Block, centers: Centers, hints: Any = None) -> tuple[NDArray[np.int32], Floats]:
     """Labels int32 (m,) and squared distances float32 (m,) of a slab's rows; `hints` as in `nearest_in_tile`."""
-    if not isinstance(block.x, np.ndarray):
-        centers.index.prepare()  # once, before tiles on several threads ask for it
-    parts = block.map_tiles(nearest_in_tile, centers, each=hints)
+    if isinstance(block.x, np.ndarray):
+        parts = block.map_tiles(nearest_in_tile, centers)
+    else:
+        centers.index.prepare()  # once, before pieces on several threads ask for it
+        cuts = [slice(at, at + PIECE) for at in range(0, block.x.shape[0], PIECE)]
+        calls = [(block.start, block.x[cut], centers, None if hints is None else hints[cut]) for cut in cuts]
+        parts = block.runner(nearest_in_tile, calls)
     return np.concatenate([labels for labels, _ in parts]), np.concatenate([squared for _, squared in parts])
 
 

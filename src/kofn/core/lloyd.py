@@ -253,12 +253,14 @@ class _Round:
 
 
 def _moved(centers: Floats, sums: Doubles, counts: Doubles, far: _Round, fixed: int, unit: bool) -> Floats:
-    moved = centers.copy()
+    moved = np.empty_like(centers)
     free = len(centers) - fixed
     full = np.flatnonzero(counts[:free] > 0)
+    kept = np.concatenate([np.flatnonzero(counts[:free] <= 0), np.arange(free, len(centers))])
+    moved[kept] = centers[kept]
     scale = counts[:free]
     if unit:
-        lengths = np.sqrt(np.einsum("ij,ij->i", sums[:free], sums[:free]))
+        lengths = np.sqrt(np.array([np.dot(row, row) for row in sums[:free]]))
         scale = np.where(lengths > 0, lengths, scale)
     for c in full:  # row by row: the centers of long rows are large
         np.divide(sums[c], scale[c], out=moved[c], casting="same_kind")

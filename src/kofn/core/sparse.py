@@ -68,7 +68,7 @@ class CenterIndex:
     def half(self) -> Doubles:
         """Half the squared length of each center, float64 (k,)."""
         wide = np.zeros(len(self.points))
-        _half_squares(one_form(self.points), wide)
+        _half_squares(*(one_form(part) for part in self.columns[1:]), wide)
         return wide
 
 
@@ -137,12 +137,9 @@ def _list(points: Floats, free: NDArray[np.int64], ids: Ids, entries: Floats) ->
 
 
 @kernel
-def _half_squares(points: Floats, out: Doubles) -> None:
-    for c in range(len(points)):
-        total = 0.0
-        for value in points[c]:
-            total += np.float64(value) * np.float64(value)
-        out[c] = 0.5 * total
+def _half_squares(ids: Ids, entries: Floats, out: Doubles) -> None:
+    for p in range(len(ids)):  # column by column: each center's squares are added in the order of its columns
+        out[ids[p]] += 0.5 * (np.float64(entries[p]) * np.float64(entries[p]))
 
 
 @kernel
