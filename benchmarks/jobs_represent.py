@@ -46,7 +46,7 @@ def matrices(n: int, scale: Scale) -> Job:
             Entry(
                 f"kmedoids-{k}",
                 "kmedoids",
-                f"FasterPAM, k={k}, one processor: its fastest here",
+                f"FasterPAM, k={k}, on one processor",
                 peer,
                 params,
                 peers=True,
@@ -79,7 +79,7 @@ def rows(scale: Scale) -> Job:
             Entry("kofn", "kofn", "swaps on a batch, then on all rows", f"{OURS}:medoids_of_rows", params),
             Entry("exact", "kofn", "FasterPAM on the whole matrix", f"{OURS}:medoids_of_rows",
                   {**params, "algorithm": "fasterpam"}, repeat=1),
-            Entry("kmedoids", "kmedoids", "the matrix on all processors, then FasterPAM on one: its fastest here",
+            Entry("kmedoids", "kmedoids", "the matrix on all processors, then FasterPAM on one",
                   f"{THEIRS}:fasterpam_of_rows", params, peers=True,
                   repeat=1),
         ),

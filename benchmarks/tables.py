@@ -402,9 +402,11 @@ def grid(headings: list[str], rows: list[list[str]]) -> str:
 
 
 def _number(value: float, digits: int = 3) -> str:
-    """A number with so many significant digits, thousands with commas, no exponent."""
+    """A number with so many significant digits, thousands with commas, an exponent only below a hundred-thousandth."""
     if value == 0 or not math.isfinite(value):
         return f"{value:.0f}" if value == 0 else "-"
+    if abs(value) < 1e-5:
+        return f"{value:.{digits - 1}e}"
     places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return f"{value:,.{places}f}"
 
