@@ -68,7 +68,8 @@ class CenterIndex:
     def half(self) -> Doubles:
         """Half the squared length of each center, float64 (k,)."""
         wide = np.zeros(len(self.points))
-        _half_squares(*(one_form(part) for part in self.columns[1:]), wide)
+        _, ids, entries = self.columns
+        _half_squares(one_form(ids), one_form(entries), wide)
         return wide
 
 
