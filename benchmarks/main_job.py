@@ -54,15 +54,21 @@ def main() -> None:
     say(f"{out} after {about['minutes']} minutes; python benchmarks/tables.py prints the tables")
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def command_line(text: str | None, result: str) -> argparse.ArgumentParser:
+    """What every benchmark of jobs takes."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, for trying")
     parser.add_argument("--job", action="append", help="only this job; may be repeated; others keep their results")
     parser.add_argument("--repeat", type=int, default=3, help="rounds over the entries of a job")
+    parser.add_argument("--peers", default=sys.executable, help="interpreter that has the peers")
+    parser.add_argument("--out", type=Path, help=f"default: benchmarks/results/{result}.json")
+    return parser
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = command_line(__doc__, "main_job")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp/kofn-bench"), help="where the data are kept")
-    parser.add_argument("--peers", default=sys.executable, help="interpreter that has faiss-cpu and apricot-select")
-    parser.add_argument("--out", type=Path, help="default: benchmarks/results/main_job.json")
     return parser.parse_args()
 
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
 
 from harness import PEERS, RESULTS, meta, peer_versions, run_job, save
 from jobs_represent import QUICK, Scale, all_jobs
-from main_job import chosen, earlier, merged, say
+from main_job import chosen, command_line, earlier, merged, say
 
 TIMEOUT = 900.0
 NAMES = (*PEERS, "kmedoids", "goodpoints", "coresets")
@@ -48,13 +47,8 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes, for trying")
-    parser.add_argument("--job", action="append", help="only this job; may be repeated; others keep their results")
-    parser.add_argument("--repeat", type=int, default=3, help="rounds over the entries of a job")
+    parser = command_line(__doc__, "represent")
     parser.add_argument("--texts", type=Path, help="Parquet file with a column `gloss`")
-    parser.add_argument("--peers", default=sys.executable, help="interpreter that has the peers")
-    parser.add_argument("--out", type=Path, help="default: benchmarks/results/represent.json")
     return parser.parse_args()
 
 

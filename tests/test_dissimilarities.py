@@ -48,6 +48,12 @@ def test_a_matrix_has_no_parts_and_the_memory_it_needs_is_said(apart):
         given(apart, memory="1MiB")
 
 
+def test_another_metric_is_not_run_in_parts_that_would_be_weighed_by_euclidean_cells():
+    x = np.random.default_rng(0).normal(size=(3_000, 4)).astype(np.float32)
+    with pytest.raises(KofnError, match="parts are for euclidean and cosine; give --memory"):
+        kofn.select(x, 5, method="kmedoids", metric="manhattan", memory="10MiB")
+
+
 def test_a_plan_tries_a_square_part_of_a_matrix(apart):
     planned = kofn.plan(apart, 5, method="kmedoids", metric="precomputed")
     assert planned.seconds is not None

@@ -217,3 +217,14 @@ def test_items_may_be_made_of_features_and_are_verified_as_such():
 def test_features_that_cannot_be_are_said(data, features, message):
     with pytest.raises(KofnError, match=message):
         kofn.select(data, 2, features=features)
+
+
+@pytest.mark.parametrize("method", ["kmeans", "thinning", "leverage", "uniform"])
+def test_doubles_too_far_from_zero_for_float32_are_noted_where_rows_are_measured_in_it(method):
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    x[:, 1] += 1e8
+    noted = [note for note in kofn.select(x, 9, method=method).provenance["notes"] if "float32" in note]
+    assert len(noted) == (method in ("kmeans", "thinning"))
+    assert all("1 of 3 columns" in note for note in noted)
+    for fine in (x - x.mean(axis=0), x.astype(np.float32), x + 1e4 - [0, 1e8, 0]):
+        assert not any("float32" in note for note in kofn.select(fine, 9, method=method).provenance["notes"])

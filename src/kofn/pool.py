@@ -15,10 +15,9 @@ from kofn.blocks import Run
 from kofn.blocks.rows import check_metric
 from kofn.check.context import Context
 from kofn.check.metric import ASIDE, EMBEDDINGS, LABELS
-from kofn.core.block import Block, Floats, Rows
+from kofn.core.block import Block, Floats, Rows, dense
 from kofn.core.designs import smallest_numbers
 from kofn.core.labels import sortable
-from kofn.core.nearer import dense
 from kofn.encoding import Texts
 from kofn.errors import DataError, UsageError
 from kofn.featuring import settle_features

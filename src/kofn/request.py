@@ -16,7 +16,7 @@ from kofn.errors import BudgetError, DataError, InvalidRows, UsageError
 from kofn.featuring import settle_features
 from kofn.intake import Source, bad_rows_of, read_have, read_source, settle_embedding, source_of
 from kofn.items import Items
-from kofn.method import Method, door_metric, is_matrix
+from kofn.method import Method, door_metric, is_matrix, measures_plainly
 from kofn.registry import build, registered
 from kofn.tworound import parts_for
 
@@ -55,10 +55,11 @@ class Request:
         need = self.method.bytes(n, d, self.k)
         if need <= self.memory:
             return None
-        if is_matrix(self.method):
+        if not measures_plainly(self.method):
+            why = "a matrix has no parts" if is_matrix(self.method) else "parts are for euclidean and cosine"
             raise BudgetError(
-                f"{self.method.name} needs {_gib(need)} beside the {n:,} x {n:,} matrix for k={self.k}, memory is "
-                f"{_gib(self.memory)}, and a matrix has no parts; give --memory {_gib(need, up=True)}"
+                f"{self.method.name} needs {_gib(need)} for {n:,} rows and k={self.k}, memory is {_gib(self.memory)}, and "
+                f"{why}; give --memory {_gib(need, up=True)}"
             )
         if self.method.lifts is None:
             raise BudgetError(
@@ -125,6 +126,7 @@ def prepare(
         ) from error
     if items.sparse and "sparse" not in chosen.accepts and "embeddings" in chosen.needs:
         raise DataError(f"{chosen.name} needs dense rows; give x.toarray(), or reduce them first (TruncatedSVD)")
+    notes += _lost_in_float32(items, chosen)
     picked = count(k, items.free, what="rows" if items.have is None else "rows that you do not have yet")
     asked = method if isinstance(method, str) else chosen.name
     named = {**columns, "embedding": embedding, "id": id, "have": have}
@@ -161,6 +163,24 @@ def _auto(source: Source, k: Any, columns: dict[str, Any]) -> str:
     if source.n <= 50_000:
         return "facility"
     return "kmeans" if source.n * picked <= 2e10 else "sensitivity"
+
+
+def _lost_in_float32(items: Items, method: Method) -> list[str]:
+    """That rows of an array in double precision lie too far from 0 for their differences to survive; 1,000 rows are looked at."""
+    x = items.embeddings
+    measured = "embeddings" in method.needs and np.dtype(method.dtype).itemsize < 8 and not is_matrix(method)
+    if not measured or not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu" or x.dtype.itemsize < 8:
+        return []
+    sample = x[np.linspace(0, items.n - 1, min(items.n, 1_000)).astype(np.int64)].astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        spread, size = sample.std(axis=0), np.abs(sample).max(axis=0)
+        lost = int(((spread > 0) & (size * np.finfo(np.float32).eps > 1e-2 * spread)).sum())
+    if not lost:
+        return []
+    return [
+        f"{lost:,} of {items.d:,} columns lie so far from 0 for their spread that float32, in which rows are measured, loses "
+        "their differences; subtract their means first"
+    ]
 
 
 def _settle_matrix(source: Source, features: Any) -> None:

@@ -13,17 +13,15 @@ from sklearn.datasets import load_diabetes, load_digits
 import kofn
 from kofn import Items, Rng
 from kofn.core.designs import TopStream
+from kofn.represent.clusterings import best_centers, clustering_cost
 from kofn.represent.coreset import (
     DRAWS,
     Coreset,
-    best_centers,
-    clustering_cost,
     corrected_weights,
     draw_by_cluster,
-    evaluate_coreset,
     exact_masses,
-    query_centers,
 )
+from kofn.represent.coreset_check import evaluate_coreset, query_centers
 from kofn.represent.coreset_sizes import coreset_size
 from kofn.represent.uniform import Uniform
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import kofn
-from kofn.represent.coreset import evaluate_coreset, query_centers
+from kofn.represent.coreset_check import evaluate_coreset, query_centers
 from kofn.represent.coreset_merge import CoresetStream, merge_coresets, stream_coreset
 
 

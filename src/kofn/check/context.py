@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.assign import assign
-from kofn.core.block import Doubles, Floats, Rows
-from kofn.core.nearer import dense
+from kofn.core.block import Doubles, Floats, Rows, dense
 from kofn.items import Items
 from kofn.selection import Selection
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core.block import TILE, Block, Blocks, Doubles, Floats, Rows, by_slab
+from kofn.core.block import TILE, Block, Blocks, Doubles, Floats, Rows, by_slab, dense
 from kofn.core.distance import Centers, nearest_in_tile
 from kofn.core.reduce import tree_sum
 
@@ -21,7 +21,7 @@ def assign(blocks: Blocks, points: Floats) -> Iterator[tuple[NDArray[np.int32], 
 
     `points` may be sparse rows, as `blocks.take` gives them; they are made dense, k x d numbers.
     """
-    return blocks.map(nearest_in_block, Centers(_dense(points)))
+    return blocks.map(nearest_in_block, Centers(dense(points)))
 
 
 def nearest_in_block(block: Block, centers: Centers, hints: Any = None) -> tuple[NDArray[np.int32], Floats]:
@@ -48,7 +48,7 @@ def cell_weights(blocks: Blocks, points: Floats, weights: Doubles | None = None,
     Where `rows`, the points' own row numbers, are given, each point stands at least for itself, so that duplicates among
     the points do not leave one with nothing.
     """
-    points, each = _dense(points), None if weights is None else by_slab(weights)
+    points, each = dense(points), None if weights is None else by_slab(weights)
     counts = np.asarray(tree_sum(blocks.map(_cells_of_block, Centers(points), each=each)))
     if rows is not None:
         own = np.ones(len(rows)) if weights is None else weights[rows]
@@ -58,14 +58,10 @@ def cell_weights(blocks: Blocks, points: Floats, weights: Doubles | None = None,
 
 def own_cells(points: Floats) -> NDArray[np.int64]:
     """The point that each point is counted to when it is a row like any other; differs from itself for duplicates."""
-    points = _dense(points)
+    points = dense(points)
     centers = Centers(points)
     labels = [nearest_in_tile(at, points[at : at + TILE], centers)[0] for at in range(0, len(points), TILE)]
     return np.concatenate(labels).astype(np.int64)
-
-
-def _dense(x: Any) -> Any:
-    return x if isinstance(x, np.ndarray) else x.toarray()
 
 
 def _stand_for_itself(points: Floats, own: Doubles, counts: Doubles) -> None:

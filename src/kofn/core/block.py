@@ -79,6 +79,11 @@ class Blocks(Protocol):
         """The rows of these numbers, in this order, as float32 (len(rows), d)."""
 
 
+def dense(x: Any) -> Any:
+    """Rows as an array, where they may be sparse."""
+    return x if isinstance(x, np.ndarray) else x.toarray()
+
+
 def slab_count(n: int) -> int:
     """Number of slabs that hold n rows."""
     return -(-n // SLAB)
@@ -87,3 +92,8 @@ def slab_count(n: int) -> int:
 def by_slab(values: NDArray[Any]) -> list[NDArray[Any]]:
     """Cut an array of length n into its slabs: what `Blocks.map(each=...)` takes."""
     return [values[at : at + SLAB] for at in range(0, len(values), SLAB)]
+
+
+def by_slab_or_none(values: NDArray[Any] | None, n: int) -> list[Any]:
+    """The same for a column that may not be there: None for each slab of n rows."""
+    return [None] * slab_count(n) if values is None else list(by_slab(values))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kofn.core.block import Block, Blocks, Doubles, Floats, Rows, by_slab
+from kofn.core.block import Block, Blocks, Doubles, Floats, Rows, by_slab, dense
 from kofn.core.kernels import SAMPLE, median_distance
 from kofn.core.reduce import tree_sum
 
@@ -38,10 +38,10 @@ def discrepancy_to_rows(blocks: Blocks, rows: Rows, weights: Doubles | None = No
     O(n k d) time.
     """
     size = min(SAMPLE, blocks.n)
-    sample = _dense(blocks.take(np.arange(size) * blocks.n // size))
+    sample = dense(blocks.take(np.arange(size) * blocks.n // size))
     gamma = 1.0 / (2.0 * median_distance(sample) ** 2)
     center = sample.mean(axis=0, dtype=np.float64)
-    points = np.asarray(_dense(blocks.take(rows)))
+    points = np.asarray(dense(blocks.take(rows)))
     each = None if weights is None else by_slab(weights)
     alike = np.full(len(points), 1.0 / len(points))
     mass = float(blocks.n if weights is None else weights.sum())
@@ -56,7 +56,7 @@ def _across(block: Block, points: Floats, alike: Doubles, gamma: float, center: 
 
 
 def _across_tile(start: int, x: Any, points: Floats, alike: Doubles, gamma: float, center: Any, w: Doubles) -> float:
-    return mean_kernel(_dense(x), w, points, alike, gamma, center)
+    return mean_kernel(dense(x), w, points, alike, gamma, center)
 
 
 def _gaussian(left: Doubles, right: Doubles, gamma: float) -> Doubles:
@@ -67,7 +67,3 @@ def _gaussian(left: Doubles, right: Doubles, gamma: float) -> Doubles:
     np.maximum(kernel, 0.0, out=kernel)
     kernel *= -gamma
     return np.exp(kernel, out=kernel)
-
-
-def _dense(x: Any) -> Any:
-    return x if isinstance(x, np.ndarray) else x.toarray()

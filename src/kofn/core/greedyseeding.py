@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core.block import SLAB, Block, Doubles, Floats, Rows, by_slab
+from kofn.core.block import SLAB, Block, Doubles, Floats, Rows, by_slab, dense
 from kofn.core.distance import Centers
 from kofn.core.dsquared import DSquared
 from kofn.core.jit import kernel
-from kofn.core.nearer import dense, improvements_in_tile
+from kofn.core.nearer import improvements_in_tile
 from kofn.core.reduce import tree_sum
 
 MOST = 256

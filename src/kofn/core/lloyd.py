@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.assign import nearest_in_block
-from kofn.core.block import Block, Blocks, Doubles, Floats, Rows, by_slab, slab_count
+from kofn.core.block import Block, Blocks, Doubles, Floats, Rows, by_slab_or_none, dense
 from kofn.core.designs import smallest, smallest_numbers
 from kofn.core.distance import Centers
 from kofn.core.hamerly import FEWEST, Moves, moves_of, nearest_by_bounds
@@ -117,7 +117,7 @@ def train(
     seeds = seed_rows(
         blocks, min(k, blocks.n - len(held)), rng.child("seeds"), weights=weights, have=held, candidates=candidates
     )
-    centers = _dense(blocks.take(np.concatenate([seeds, held])))
+    centers = dense(blocks.take(np.concatenate([seeds, held])))
     clustering = lloyd(blocks, centers, rounds=max(rounds, 1), weights=weights, fixed=len(held), tol=tol, unit=unit)
     if rounds == 0:
         clustering = Clustering(centers, clustering.cost, 0)
@@ -138,7 +138,7 @@ def lloyd(
     The last `fixed` centers never move. An empty cluster takes the row farthest from its center. Sums are float64, added in
     slab order by a fixed tree: the same bits for any engine. O(rounds n k d) time, O(k d) memory a slab in flight.
     """
-    each = _each(blocks, weights)
+    each = by_slab_or_none(weights, blocks.n)
     before, cost, done, last = np.inf, np.inf, 0, [None] * len(each)
     moves, bounded = None, False
     for turn in range(1, rounds + 1):
@@ -179,8 +179,8 @@ def nearest_rows(
     """
     k = len(centers)
     rows, squared = np.full(k, blocks.n, np.int64), np.full(k, np.inf)
-    free = [None] * slab_count(blocks.n) if excluded is None else by_slab(~excluded)
-    pairs = list(zip(_each(blocks, weights), free, strict=True))
+    free = by_slab_or_none(None if excluded is None else ~excluded, blocks.n)
+    pairs = list(zip(by_slab_or_none(weights, blocks.n), free, strict=True))
     sizes, cost = [], 0.0
     for best, near, counts, part in blocks.map(_nearest_of_block, Centers(centers), each=pairs):
         closer = near < squared
@@ -188,10 +188,6 @@ def nearest_rows(
         sizes.append(counts)
         cost += part
     return Nearest(rows, squared, np.asarray(tree_sum(sizes)), cost)
-
-
-def _each(blocks: Blocks, weights: Doubles | None) -> list[Any]:
-    return [None] * slab_count(blocks.n) if weights is None else list(by_slab(weights))
 
 
 def _moments_of_block(
@@ -213,7 +209,7 @@ def _moments_of_block(
         add_sparse(block.x, labels, w, sums)
     counts = np.bincount(labels, weights=w, minlength=k)
     far = np.sort(smallest(-squared, min(FARTHEST, len(squared))))
-    offers = far + block.start, squared[far].astype(np.float64), _dense(block.x[far]).copy()
+    offers = far + block.start, squared[far].astype(np.float64), dense(block.x[far]).copy()
     return (*offers, known), (sums, counts, float(np.dot(w, squared.astype(np.float64))))
 
 
@@ -225,10 +221,6 @@ def _nearest_of_block(block: Block, centers: Centers, pair: tuple[Any, Any]) -> 
     _nearest_of_each(labels, squared, np.ones(len(labels), bool) if free is None else free, block.start, rows, near)
     w = np.ones(len(labels)) if weights is None else weights
     return rows, near, np.bincount(labels, weights=w, minlength=k), float(np.dot(w, squared.astype(np.float64)))
-
-
-def _dense(x: Any) -> Any:
-    return x if isinstance(x, np.ndarray) else x.toarray()
 
 
 class _Round:

@@ -45,11 +45,6 @@ class Pairs:
     usable: int
 
 
-def dense(x: Any) -> Floats:
-    """Rows as an array, where they may be sparse."""
-    return x if isinstance(x, np.ndarray) else np.asarray(x.toarray())
-
-
 def _nearer_in_tile(start: int, x: Any, centers: Centers, bound: Floats) -> Floats:
     if len(centers.points) > FEW or not isinstance(x, np.ndarray):
         return np.minimum(bound, nearest_in_tile(start, x, centers)[1])
@@ -158,12 +153,7 @@ def _improvements(
                 if near[j]:
                     found = np.float32(squared_distance(x[i], points[j], sums))
                     if found < bound[i]:
-                        while count == len(which) and usable > 0:
-                            usable //= 2
-                            count = _give_up(which, offsets, squared, count, usable)
-                        if j < usable:
-                            which[count], offsets[count], squared[count] = j, first + i, found
-                            count += 1
+                        count, usable = _note(which, offsets, squared, j, first + i, found, count, usable)
     return count, usable
 
 
@@ -183,12 +173,28 @@ def _below_bound(
         for j in range(len(apart[i])):
             found = np.float32(apart[i, j])
             if j < usable and found < bound[i]:
-                while count == len(which) and usable > 0:
-                    usable //= 2
-                    count = _give_up(which, offsets, squared, count, usable)
-                if j < usable:
-                    which[count], offsets[count], squared[count] = j, first + i, found
-                    count += 1
+                count, usable = _note(which, offsets, squared, j, first + i, found, count, usable)
+    return count, usable
+
+
+@kernel
+def _note(
+    which: NDArray[np.int16],
+    offsets: NDArray[np.int32],
+    squared: Floats,
+    candidate: int,
+    row: int,
+    found: np.float32,
+    count: int,
+    usable: int,
+) -> tuple[int, int]:
+    """Write a pair down, after giving up candidates where there is no room; the counts after it."""
+    while count == len(which) and usable > 0:
+        usable //= 2
+        count = _give_up(which, offsets, squared, count, usable)
+    if candidate < usable:
+        which[count], offsets[count], squared[count] = candidate, row, found
+        count += 1
     return count, usable
 
 

@@ -8,10 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from kofn.core.block import Blocks, Doubles, Rows
+from kofn.core.block import Blocks, Doubles, Rows, dense
 from kofn.core.dsquared import BATCH, DSquared
 from kofn.core.greedyseeding import greedy_draws
-from kofn.core.nearer import dense
 
 
 class Chance(Protocol):

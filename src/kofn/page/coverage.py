@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kofn.blocks import MemoryBlocks
 from kofn.core.assign import assign
-from kofn.core.block import Blocks, Doubles, Floats, Rows
+from kofn.core.block import Blocks, Doubles, Floats, Rows, dense
 from kofn.core.designs import smallest_numbers
 from kofn.page.subject import Subject
 from kofn.rng import Rng
@@ -200,7 +200,7 @@ class Vectors:
         union = np.unique(np.concatenate(expected))
         fits = len(union) * blocks.d * 4 <= HELD
         self.known = union if fits else union[:0]
-        self.x = _dense(blocks.take(self.known))
+        self.x = dense(blocks.take(self.known))
 
     def of(self, rows: Rows) -> Floats:
         """The rows of these numbers, in this order, float32."""
@@ -208,7 +208,7 @@ class Vectors:
             at = np.minimum(np.searchsorted(self.known, rows), len(self.known) - 1)
             if np.array_equal(self.known[at], rows):
                 return np.asarray(self.x[at])
-        return np.asarray(_dense(self.blocks.take(rows)))
+        return np.asarray(dense(self.blocks.take(rows)))
 
     def parts(self, rows: Rows) -> Any:
         """(rows, vectors) in portions of at most `HELD` bytes."""
@@ -334,7 +334,3 @@ def _within(distance: Doubles, weights: Doubles, r: Doubles) -> Doubles:
     order = np.argsort(distance, kind="stable")
     reached = np.concatenate([[0.0], np.cumsum(weights[order])])
     return np.asarray(reached[np.searchsorted(distance[order], r, side="right")] / reached[-1])
-
-
-def _dense(x: Any) -> Any:
-    return x if isinstance(x, np.ndarray) else x.toarray()

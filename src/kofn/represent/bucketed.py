@@ -12,7 +12,8 @@ from kofn.core.block import Doubles
 from kofn.core.jit import kernel, one_form
 from kofn.errors import DataError, UsageError
 from kofn.items import Items
-from kofn.represent.coreset import best_centers, clustering_cost, measure
+from kofn.represent.clusterings import best_centers, clustering_cost
+from kofn.represent.coreset import measure
 from kofn.rng import Rng
 
 FEW_DIMENSIONS = 8

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core.assign import nearest_in_block
 from kofn.core.blas import one_blas_thread
-from kofn.core.block import SLAB, TILE, Block, Blocks, Doubles, Floats, Rows, by_slab, slab_count
-from kofn.core.designs import TopStream, smallest, smallest_numbers
-from kofn.core.distance import Centers, distances_to_point
+from kofn.core.block import SLAB, TILE, Blocks, Doubles, Floats, Rows, by_slab_or_none
+from kofn.core.designs import TopStream, smallest
+from kofn.core.distance import Centers
 from kofn.core.draw import StrataDraw, scale_of
-from kofn.core.lloyd import lloyd, train
 from kofn.core.reduce import tree_sum
 from kofn.errors import UsageError
 from kofn.items import Items
 from kofn.method import Method, Paper, param, shared_out
+from kofn.represent.clusterings import COSTS, measure_block, near_optimal
 from kofn.rng import Rng
 from kofn.selection import Selection
 
-COSTS = ("k-means", "k-median")
-RINGS = (
-    8  # into which a cluster's rows are parted by cost: below 1/16 of the mean, up to 1/8, 1/4, 1/2, 1, 2, 4, and above
-)
-LEAST = 1e-3  # of the mean distance: rows nearer than that to their center pull on it no harder
+RINGS = 8
+"""Into which a cluster's rows are parted by cost: below 1/16 of the mean, up to 1/8, 1/4, 1/2, 1, 2, 4, and above."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,26 +151,12 @@ class Shares:
     totals: Doubles
 
 
-def near_optimal(
-    items: Items, blocks: Blocks, clusters: int, rng: Rng, *, cost: str, sample: int, rounds: int
-) -> Floats:
-    """Centers float32 (at most clusters, d) whose cost is near the best, found on `sample` rows a cluster."""
-    if cost == "k-means":
-        trained = train(blocks, clusters, rng, items.hold, sample=sample, rounds=rounds, weights=items.weights)
-        return trained.clustering.centers
-    size = min(blocks.n, sample * clusters)
-    rows = np.sort(smallest_numbers(blocks.n, size, partial(rng.rows, purpose="sample")))
-    weights = np.ones(size) if items.weights is None else items.weights[rows]
-    held = items.hold(blocks.take(rows))
-    return _medians(held, weights, _seeds_by_distance(held, weights, clusters, rng), rounds)
-
-
 def measure(items: Items, blocks: Blocks, centers: Floats, cost: str) -> Shares:
     """One pass: the cluster and the cost of each row, and from their sums each row's size."""
     labels, costs = np.empty(items.n, np.int32), np.empty(items.n, np.float32)
     sums = []
-    each = list(zip(_slabs(items.weights, items.n), _slabs(items.have, items.n), strict=True))
-    for start, (found, near, part) in enumerate(blocks.map(_measure_block, Centers(centers), cost, each=each)):
+    each = list(zip(by_slab_or_none(items.weights, items.n), by_slab_or_none(items.have, items.n), strict=True))
+    for start, (found, near, part) in enumerate(blocks.map(measure_block, Centers(centers), cost, each=each)):
         at = slice(start * SLAB, start * SLAB + len(found))
         labels[at], costs[at] = found, near
         sums.append(part)
@@ -255,168 +236,6 @@ def corrected_weights(items: Any, selection: Selection) -> Doubles:
     with one_blas_thread():
         shares = method.shares(items, len(selection), Rng(made["seed"]))
     return exact_masses(shares.labels[selection.indices], selection.weights, shares.masses)
-
-
-def evaluate_coreset(
-    x: Any, points: Any, weights: Any, center_sets: Any, *, cost: str = "k-means", row_weights: Any = None
-) -> Doubles:
-    """Cost of the weighted points over the cost of all rows, for each set of centers.
-
-    Parameters
-    ----------
-    x : (n, d)
-        All rows.
-    points : (k, d)
-        The coreset: rows of x, or any points.
-    weights : (k,)
-        How much each point counts.
-    center_sets : iterable of (any number, d) arrays
-        The sets of centers to ask; see `query_centers`.
-    cost : {"k-means", "k-median"}
-        Squared distances, or distances.
-    row_weights : (n,), optional
-        How much each row counts; default 1.
-
-    Returns
-    -------
-    float64 (number of sets,)
-        1 where the costs agree; 1 too where both are 0. O(sets n d centers) time.
-    """
-    d = np.shape(x)[1]
-    if np.shape(points)[1] != d:
-        raise UsageError(f"points have {np.shape(points)[1]} columns, the rows {d}; give points of the same data")
-    sets = [np.asarray(each, np.float64) for each in center_sets]
-    for centers in sets:
-        if centers.ndim != 2 or centers.shape[1] != d:
-            raise UsageError(
-                f"a set of centers has shape {centers.shape}; give a list of arrays (centers, {d}), one a set"
-            )
-    if not hasattr(x, "tocsr"):  # rows far from the origin would lose their differences in float32
-        middle = np.asarray(x, np.float64).mean(axis=0)
-        x, points = np.asarray(x, np.float64) - middle, np.asarray(points, np.float64) - middle
-        sets = [centers - middle for centers in sets]
-    everything, few = Items(embeddings=x, weights=row_weights), Items(embeddings=points, weights=weights)
-    ratios = []
-    for centers in sets:
-        truth = clustering_cost(everything, centers, cost)
-        told = clustering_cost(few, centers, cost)
-        ratios.append(told / truth if truth > 0 else 1.0 if told == 0 else np.inf)
-    return np.array(ratios)
-
-
-def clustering_cost(items: Items, centers: Any, cost: str = "k-means") -> float:
-    """Weighted sum over the rows of their (squared) distances to the nearest center. One pass."""
-    each = list(zip(_slabs(items.weights, items.n), _slabs(None, items.n), strict=True))
-    points = Centers(np.ascontiguousarray(centers, dtype=np.float32))
-    with one_blas_thread():
-        parts = items.blocks().map(_measure_block, points, cost, each=each)
-        return float(tree_sum(totals.sum() for _, _, (_, totals) in parts))
-
-
-def query_centers(
-    x: Any, points: Any, weights: Any, clusters: int, *, count: int = 1000, cost: str = "k-means", seed: int = 0
-) -> list[Floats]:
-    """Sets of centers that a coreset is tried on, the hard ones first.
-
-    The best centers of all rows and of the coreset (Lloyd's, from k-means++), each of both without one of its centers, both
-    with one center sent far away, single far points; then, until there are `count`, rows drawn at random, every other set
-    moved by noise of the size of the data's own spread.
-    """
-    rng, rows = Rng(seed), np.asarray(_dense(x), np.float32)
-    everything, few = Items(embeddings=rows), Items(embeddings=points, weights=weights)
-    generator = rng.generator("queries")
-    spread = rows.std(axis=0)
-    far = rows.mean(axis=0) + generator.normal(size=(9, rows.shape[1])) * spread * np.repeat([1, 10, 100], 3)[:, None]
-    sets: list[Any] = []
-    for name, items in (("all", everything), ("few", few)):
-        best = best_centers(items, clusters, rng.child(name), cost)
-        sets.append(best)
-        if len(best) > 1:
-            sets += [np.delete(best, j, axis=0) for j in range(len(best))]
-        sets += [np.concatenate([best[1:], point[None]]) for point in far]
-    sets += [point[None] for point in far]
-    while len(sets) < count:
-        chosen = rows[generator.choice(len(rows), min(clusters, len(rows)), replace=False)]
-        noise = generator.normal(size=chosen.shape) * spread * (len(sets) % 2)
-        sets.append(chosen + noise)
-    return [np.ascontiguousarray(centers, dtype=np.float32) for centers in sets[:count]]
-
-
-def best_centers(items: Items, clusters: int, rng: Rng, cost: str = "k-means") -> Floats:
-    """Centers float32 (clusters, d) by seeding and 100 Lloyd rounds at most on all rows, held in memory."""
-    clusters = min(clusters, items.n)
-    sample = -(-items.n // clusters)
-    with one_blas_thread():
-        return near_optimal(items, items.blocks(), clusters, rng, cost=cost, sample=sample, rounds=100)
-
-
-def _slabs(values: Any, n: int) -> list[Any]:
-    return [None] * slab_count(n) if values is None else by_slab(values)
-
-
-def _seeds_by_distance(blocks: Blocks, weights: Doubles, clusters: int, rng: Rng) -> Floats:
-    """Rows drawn one after the other in proportion to weight times distance to the nearest so far: O(log k) of the best."""
-    draws = rng.generator("k-median").random(clusters)
-    nearest, chance, chosen = np.full(blocks.n, np.inf), weights, []
-    for u in draws:
-        cumulative = np.cumsum(chance)
-        if cumulative[-1] <= 0:
-            break
-        at = int(np.searchsorted(cumulative, u * cumulative[-1], side="right"))
-        chosen.append(min(at, int(np.searchsorted(cumulative, cumulative[-1]))))
-        point = _dense(blocks.take(np.array(chosen[-1:])))[0]
-        np.minimum(nearest, np.concatenate(list(blocks.map(_squares_of_block, point))), out=nearest)
-        chance = weights * np.sqrt(nearest)
-    return np.asarray(_dense(blocks.take(np.array(chosen))), np.float32)
-
-
-def _medians(blocks: Blocks, weights: Doubles, centers: Floats, rounds: int, tol: float = 1e-4) -> Floats:
-    """Weiszfeld's steps for all clusters at once: Lloyd rounds whose row weights are divided by the distances.
-
-    The mean so weighted minimises a bound on the sum of distances that is tight at the old center. Distances below a radius
-    count as Huber's squares, or a center would be held by the row that it begins on; the radius is halved every round. Neither
-    the step nor the halving adds to the cost so smoothed.
-    """
-    before = radius = np.inf
-    for _ in range(rounds):
-        squared = np.concatenate([near for _, near in blocks.map(nearest_in_block, Centers(centers))])
-        distances = np.sqrt(squared.astype(np.float64))
-        mean = float(np.dot(weights, distances) / weights.sum())
-        radius = max(min(radius, mean) / 2, LEAST * mean)
-        if mean <= 0:
-            break
-        smoothed = np.where(distances < radius, distances**2 / (2 * radius) + radius / 2, distances)
-        cost = float(np.dot(weights, smoothed))
-        if np.isfinite(before) and before - cost <= tol * before:
-            break
-        before = cost
-        centers = lloyd(blocks, centers, rounds=1, weights=weights / np.maximum(distances, radius)).centers
-    return centers
-
-
-def _squares_of_block(block: Block, point: Floats) -> Doubles:
-    return np.concatenate(block.map_tiles(_squares_of_tile, point))
-
-
-def _squares_of_tile(start: int, x: Any, point: Floats) -> Doubles:
-    return distances_to_point(_dense(x), point)
-
-
-def _dense(x: Any) -> Any:
-    return x.toarray() if hasattr(x, "toarray") else x
-
-
-def _measure_block(block: Block, centers: Centers, cost: str, pair: tuple[Any, Any]) -> tuple[Any, ...]:
-    """Labels and costs of a slab's rows, and the weight and the cost of the rows of each cluster that may be drawn."""
-    weights, held = pair
-    labels, costs = nearest_in_block(block, centers)
-    if cost == "k-median":
-        costs = np.sqrt(costs)
-    w = np.ones(len(labels)) if weights is None else weights
-    if held is not None:
-        w = np.where(held, 0.0, w)
-    k = len(centers.points)
-    return labels, costs, (np.bincount(labels, w, k), np.bincount(labels, w * costs, k))
 
 
 def _sizes(items: Items, shares: Shares) -> Iterator[tuple[int, Doubles]]:

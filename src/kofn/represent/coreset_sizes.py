@@ -100,7 +100,7 @@ def coreset_size(
     the number is an order of magnitude and no promise. With the constant 1 and bound="stable" all of 1,000 sets of centers
     were within epsilon on digits, MNIST, sentence embeddings and clusters of unequal size far apart, by the design "pivotal"
     or with corrected weights; by the design "priority" three quarters of them were on the last. Ask
-    `kofn.represent.coreset.evaluate_coreset` what epsilon a coreset reaches. The last term is that of one set of centers
+    `kofn.represent.evaluate_coreset` what epsilon a coreset reaches. The last term is that of one set of centers
     (Bernstein's inequality); "line" is deterministic and has none.
 
     Parameters

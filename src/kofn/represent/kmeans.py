@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from kofn.core.assign import cell_weights
-from kofn.core.block import SLAB, Blocks, Doubles, Rows
+from kofn.core.block import SLAB, Blocks, Doubles, Rows, dense
 from kofn.core.lloyd import Nearest, nearest_rows, train
 from kofn.items import Items
 from kofn.method import Method, Paper, param
@@ -96,8 +96,4 @@ def fill(items: Items, blocks: Blocks, nearest: Nearest, k: int) -> tuple[Rows, 
     picks[missing] = np.flatnonzero(~taken)[: len(missing)]
     # Clusters can no longer be told apart: every row is counted anew, to the nearest pick.
     rows = np.concatenate([picks, items.have_rows])
-    return picks, cell_weights(blocks, _dense(blocks.take(rows)), items.weights, rows)[:k], len(missing)
-
-
-def _dense(x: Any) -> Any:
-    return x if isinstance(x, np.ndarray) else x.toarray()
+    return picks, cell_weights(blocks, dense(blocks.take(rows)), items.weights, rows)[:k], len(missing)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from kofn.core.assign import cell_weights
-from kofn.core.nearer import dense
+from kofn.core.block import dense
 from kofn.core.seeding import draw_seeds
 from kofn.items import Items
 from kofn.method import Method, Paper, param

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kofn.core.assign import nearest_in_block
-from kofn.core.block import SLAB, Block, Blocks, Doubles, by_slab, slab_count
+from kofn.core.block import SLAB, Block, Blocks, Doubles, by_slab_or_none
 from kofn.core.designs import TopStream, smallest
 from kofn.core.distance import Centers
 from kofn.core.lloyd import Trained, nearest_rows, train
@@ -112,9 +112,7 @@ def draw(
     items: Items, blocks: Blocks, trained: Trained, losses: Doubles, scale: float, k: int, rng: Rng
 ) -> tuple[Any, Doubles]:
     """k rows by priority sampling in one pass, and their inclusion."""
-    none = [None] * slab_count(items.n)
-    weights = none if items.weights is None else by_slab(items.weights)
-    held = none if items.have is None else by_slab(items.have)
+    weights, held = by_slab_or_none(items.weights, items.n), by_slab_or_none(items.have, items.n)
     top = TopStream(k + 1)
     centers = Centers(trained.clustering.centers)
     pairs = list(zip(weights, held, strict=True))

@@ -69,7 +69,7 @@ class Thinning(Method):
     metric: str = param("euclidean", "how far apart rows are", choices=("euclidean", "cosine"))
 
     name: ClassVar[str] = "thinning"
-    summary: ClassVar[str] = "rows whose mean of a kernel is that of all: better than random for any smooth function"
+    summary: ClassVar[str] = "rows whose mean kernel is nearly that of all rows, so averages over them are, too"
     paper: ClassVar[Paper | None] = Paper(
         "Generalized Kernel Thinning",
         "Raaz Dwivedi and Lester Mackey",
