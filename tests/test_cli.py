@@ -81,8 +81,9 @@ def test_plan_takes_the_options_of_select_but_those_that_only_write(capsys):
 
     writing = {"--out", "--order", "--force", "--report", "--show", "--layout"}
     texts = {"--text", "--model", "--cache"}
+    running = {"--address", "--checkpoint"}
     assert (
-        options("select") - options("plan") == writing | texts
+        options("select") - options("plan") == writing | texts | running
     )  # the vectors of texts must be made before they are planned on
     assert options("plan") <= options("select")
 
@@ -110,7 +111,7 @@ def test_a_fault_of_ours_is_said_in_two_lines_and_shown_with_debug(capsys, data,
     def broken(*args, **kw):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("kofn.front.select", broken)
+    monkeypatch.setattr("kofn.front.choose", broken)
     arguments = "select x.parquet -k 5 --method uniform --out o.parquet"
     code, out, err = run(capsys, arguments)
     assert (code, out) == (1, "")
@@ -130,7 +131,7 @@ def test_ctrl_c_is_130_wherever_it_is_heard(capsys, data, monkeypatch):
     def interrupted(*args, **kw):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kofn.front.select", interrupted)
+    monkeypatch.setattr("kofn.front.choose", interrupted)
     code, out, err = run(capsys, "select x.parquet -k 5 --method uniform --out o.parquet")
     assert (code, out, err) == (130, "", "stopped; nothing was written\n")
 

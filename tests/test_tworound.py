@@ -8,7 +8,7 @@ import pytest
 import kofn
 from kofn import Rng
 from kofn.represent import KMeans, Thinning
-from kofn.tworound import TwoRound, parts_for
+from kofn.tworound import TwoRound, lifted
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def test_the_part_is_the_largest_power_of_two_that_fits():
         def bytes(self, n, d, k):
             return n * n
 
-    assert parts_for(Quadratic(), 1_000_000, 8, 10, 9000**2) == 8192
+    assert lifted(Quadratic(), 1_000_000, 8, 10, 9000**2).part == 8192
     with pytest.raises(kofn.KofnError, match="even in parts"):
-        parts_for(Quadratic(), 1_000_000, 8, 10, 1000)
+        lifted(Quadratic(), 1_000_000, 8, 10, 1000)
 
 
 def test_picks_that_count_alike_in_one_round_do_so_in_two():

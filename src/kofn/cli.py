@@ -8,11 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from kofn.options import (
+    ADDRESS,
     CACHE,
+    CHECKPOINT,
     DATA,
     DEBUG,
     DTYPE,
     EMBEDDING,
+    ENGINE,
     FEATURES,
     GROUP,
     GROUP_SHOWN,
@@ -95,6 +98,9 @@ def select(
     seed: SEED = 0,
     memory: MEMORY = "2GiB",
     threads: THREADS = None,
+    engine: ENGINE = "local",
+    address: ADDRESS = None,
+    checkpoint: CHECKPOINT = None,
     order: Annotated[
         str, typer.Option(metavar="HOW", help="Order of the output's rows: rank (as picked) or input.")
     ] = "rank",
@@ -118,7 +124,7 @@ def select(
         data, k, out=out, method=method, settings=settings or [], order=order, page=report, as_json=as_json, force=force,
         embedding=embedding, features=features, text=text, model=model, cache=cache, dtype=dtype, score=score, group=group,
         label=label, id=id, have=have, metric=metric, seed=seed, memory=memory, threads=threads, invalid=invalid,
-        show=show, layout=layout,
+        engine=engine, address=address, checkpoint=checkpoint, show=show, layout=layout,
     )  # fmt: skip
 
 
@@ -259,6 +265,7 @@ def plan(
     seed: SEED = 0,
     memory: MEMORY = "2GiB",
     threads: THREADS = None,
+    engine: ENGINE = "local",
     invalid: INVALID = "error",
     as_json: JSON = False,
     debug: DEBUG = False,
@@ -274,7 +281,7 @@ def plan(
     run_plan(
         data, k, method=method, settings=settings or [], as_json=as_json, embedding=embedding, features=features,
         dtype=dtype, score=score, group=group, label=label, id=id, have=have, metric=metric, seed=seed, memory=memory,
-        threads=threads, invalid=invalid,
+        threads=threads, engine=engine, invalid=invalid,
     )  # fmt: skip
 
 

@@ -6,6 +6,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from typing import Any
 
@@ -27,13 +29,20 @@ def run_select(
     page: str | None = None,
     show: str | None = None,
     layout: str = "tsne",
+    threads: int | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    checkpoint: str | None = None,
     **given: Any,
 ) -> None:
     """`kofn select`: choose, write, say what was done; with `page`, also show it."""
+    from kofn.blocks.dataset import Dataset
+    from kofn.blocks.remote import take_table
     from kofn.blocks.write import check_output, write_table
     from kofn.encoding import FOLDER
-    from kofn.front import select
+    from kofn.front import choose, running
     from kofn.progress import Progress
+    from kofn.request import check_options
 
     if order not in ("rank", "input"):
         raise UsageError(f"--order {order!r} is unknown; use rank or input")
@@ -47,18 +56,27 @@ def run_select(
         raise UsageError(f"{option} is about the page; add --report page.html, or leave it out")
     if given.get("text") is not None and given.get("cache") is None:
         given["cache"] = os.path.join(os.path.dirname(os.path.expanduser(out)), FOLDER)
+    check_options(engine, threads, given["invalid"], address)
     began = time.perf_counter()
-    with Progress() as progress:
-        params = parse_settings(settings, method)
-        selection = select(data, k, method=method, progress=progress, **given, **params)
+    with (
+        _going_on(checkpoint),
+        Progress(lines=as_json) as progress,
+        running(threads, progress, engine, address, checkpoint) as run,
+    ):
+        columns = {role: given.pop(role) for role in ("label", "score", "group")}
+        selection = choose(
+            run, data, k, method=method, columns=columns, params=parse_settings(settings, method), **given
+        )
         progress("reading the picks", 0, len(selection))
-        table = selection.to_arrow(data)
-    if order == "input":
-        table = table.take(np.argsort(selection.indices))
-    write_table(table, out, force=force)
+        table = selection.to_arrow(picked=take_table(Dataset.open(data), selection.indices, None, run))
+        if order == "input":
+            table = table.take(np.argsort(selection.indices))
+        write_table(table, out, force=force)
     seconds = time.perf_counter() - began
     if page is not None:
-        _show(selection, data, page, out, force=force, show=show, layout=layout, threads=given.get("threads"))
+        _show(selection, data, page, out, force=force, show=show, layout=layout, threads=threads)
+    if run.checkpoint is not None:
+        run.checkpoint.forget()
     for note in selection.provenance["notes"]:
         print(f"note: {note}", file=sys.stderr)
     if as_json:
@@ -77,6 +95,17 @@ def run_select(
     if labels:
         print(f"  labels   {labels['present']} of {labels['of']} have a pick")
     print(f"wrote {out} in {seconds:.1f} s" + (f", then {page}" if page else ""), file=sys.stderr)
+
+
+@contextmanager
+def _going_on(checkpoint: str | None) -> Iterator[None]:
+    """Ctrl-C with a checkpoint: say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if checkpoint is None:
+            raise
+        raise KeyboardInterrupt(f"what was finished is kept in {checkpoint}: the same command goes on there") from None
 
 
 def _show(selection: Any, data: str, page: str, out: str, **given: Any) -> None:

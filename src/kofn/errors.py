@@ -26,6 +26,10 @@ class InvalidRows(DataError):
         super().__init__(message)
         self.first = first
 
+    def __reduce__(self) -> tuple[type[InvalidRows], tuple[str, int]]:
+        """Whole again on the other side of a process."""
+        return InvalidRows, (str(self), self.first)
+
 
 class BudgetError(KofnError):
     """The run would need more memory than `memory` allows and cannot be split."""
@@ -33,6 +37,14 @@ class BudgetError(KofnError):
 
 class OutputError(KofnError):
     """The output cannot be written where it was asked for."""
+
+
+class EngineError(KofnError):
+    """The cluster cannot do the work: it cannot be reached, its workers differ from this process, or a block fails for good."""
+
+
+class CheckpointError(KofnError):
+    """A checkpoint cannot be gone on with: the input, the versions or the folder are not those that it was begun with."""
 
 
 class MissingExtra(KofnError):

@@ -38,22 +38,22 @@ def process_peak() -> int:
         return peak if sys.platform == "darwin" else peak << 10
 
 
-def passes_of(request: Request, part: int | None) -> int:
+def passes_of(request: Request, parts: TwoRound | None) -> int:
     """How often the rows are read from beginning to end, looking for invalid ones included."""
     n, d, k = request.items.n, request.items.d, request.k
-    runner = request.method if part is None else TwoRound(method=request.method, part=part)
+    runner = request.method if parts is None else parts
     looks = request.reading.get("invalid") == "drop" and "embeddings" in request.method.needs
     return runner.passes(n, d, k) + looks
 
 
-def bytes_read(request: Request, part: int | None) -> dict[str, int]:
+def bytes_read(request: Request, parts: TwoRound | None) -> dict[str, int]:
     """Bytes that `kofn select` reads: a pass, all passes, columns, footers, and the picks at most.
 
     Columns are exact, and so are passes over all rows, up to the buffer with which a group is left before its end; a pass
     that gathers rows by number reads less where slabs and groups do not begin together. The picks are read from the
     groups that hold one, which cannot be known before: as if they lay in the largest groups, each read to its end.
     """
-    source, passes = request.source, passes_of(request, part)
+    source, passes = request.source, passes_of(request, parts)
     if source.dataset is None:
         return _totals(0, passes, 0, 0, 0)
     footers = Footers(source.dataset)
@@ -115,7 +115,7 @@ def _size_of_have(request: Request) -> int:
     return os.path.getsize(have) if isinstance(have, str) and os.path.isfile(have) else 0
 
 
-def memory_held(request: Request, part: int | None, process: int) -> dict[str, int]:
+def memory_held(request: Request, parts: TwoRound | None, process: int) -> dict[str, int]:
     """An upper bound on the memory of the whole process, in bytes, and what it is made of.
 
     Parameters
@@ -125,10 +125,10 @@ def memory_held(request: Request, part: int | None, process: int) -> dict[str, i
     """
     method, items, source = request.method, request.items, request.source
     n, d, k = items.n, items.d, request.k
-    runner = method if part is None else TwoRound(method=method, part=part)
+    runner = method if parts is None else parts
     reads_rows = bool("embeddings" in method.needs | method.uses and d)
     need = runner.bytes(n, d, k)
-    held = {"process": process, "method": need + (0 if part is None else 8 * d * (part + -(-n // part) * k))}
+    held = {"process": process, "method": need + (0 if parts is None else 8 * d * (parts.part + parts.union(n, k)))}
     held["columns"] = 17 * n + (200 * source.n if request.columns.get("label") is not None else 0)
     held["kernels"] = COMPILER if reads_rows else 0
     held["rows"] = _rows_in_flight(request) if reads_rows else 0

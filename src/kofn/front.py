@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
@@ -46,6 +47,8 @@ def select(
     memory: int | str = MEMORY,
     threads: int | None = None,
     engine: str = "local",
+    address: str | None = None,
+    checkpoint: str | None = None,
     invalid: str = "error",
     dtype: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -88,13 +91,24 @@ def select(
     memory : int or str
         What the run may use; what does not fit is run in two rounds where the method's guarantee allows, or refused.
     threads : int, optional
-        As many as the process may use, by default. Never changes the picks.
+        As many as the process may use, by default; with engine="ray", blocks that are worked on at a time. Never changes
+        the picks.
+    engine : {"local", "ray"}
+        Where files are read and worked on: in this process, or by the workers of a Ray cluster, where the files must be found
+        under the same path. Needs `pip install 'kofn[ray]'`. Never changes the picks.
+    address : str, optional
+        With engine="ray": "auto" (a running cluster), "local" (a new one for this run), or host:port. By default the cluster
+        that this process is connected to; else "auto" where RAY_ADDRESS is set, else "local".
+    checkpoint : str, optional
+        A folder that keeps what is finished, so that the same call goes on where it was stopped. Data in files only. Delete
+        the folder when you have the picks.
     invalid : {"error", "drop"}
         What becomes of rows with NaN, infinity or null.
     dtype : str, optional
         Type of the numbers in a fixed-size binary column.
     progress : callable, optional
-        Called as `progress(stage, done, total)`.
+        Called as `progress(stage, done, total)`; if it has a method `pass_ended`, that is called with a `PassReport` after
+        every pass over the rows.
     **params
         The method's own parameters.
 
@@ -114,21 +128,55 @@ def select(
     >>> len(kofn.select(x, k=10, method="uniform", seed=7))
     10
     """
-    check_options(engine, threads, invalid)
+    check_options(engine, threads, invalid, address)
     columns = {"label": label, "score": score, "group": group, "weight": weight}
-    request = prepare(
-        data, k, method=method, embedding=embedding, features=features, columns=columns, id=id, have=have, metric=metric,
-        invalid=invalid, memory=memory, dtype=dtype, run=Run(threads, progress), params=params,
-        texts=texts_of(text, model, cache),
-    )  # fmt: skip
+    with running(threads, progress, engine, address, checkpoint) as run:
+        return choose(
+            run, data, k, method=method, embedding=embedding, features=features, text=text, model=model, cache=cache,
+            columns=columns, id=id, have=have, metric=metric, seed=seed, memory=memory, invalid=invalid, dtype=dtype,
+            params=params,
+        )  # fmt: skip
+
+
+def choose(
+    run: Run, data: Any, k: Any, *, seed: int, text: str | None, model: str | None, cache: str | None, **given: Any
+) -> Selection:
+    """`select` on a run that is open already; `given` is what `prepare` takes."""
+    request = prepare(data, k, run=run, texts=texts_of(text, model, cache), seed=seed, **given)
     return carry_out(request, Rng(seed))
+
+
+@contextmanager
+def running(
+    threads: int | None,
+    progress: Callable[[str, int, int], None] | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    checkpoint: str | None = None,
+) -> Iterator[Run]:
+    """How work is run, as the options of `select` say it; a cluster that is started for it ends with the block."""
+    from kofn.blocks.checkpoint import Checkpoint
+
+    run = Run(
+        threads,
+        progress,
+        ended=getattr(progress, "pass_ended", None),
+        checkpoint=None if checkpoint is None else Checkpoint(checkpoint),
+    )
+    if engine == "local":
+        yield run
+        return
+    from kofn.blocks.cluster import ray_cluster
+
+    with ray_cluster(address, threads) as cluster:
+        yield replace(run, cluster=cluster)
 
 
 def carry_out(request: Request, rng: Rng) -> Selection:
     """Run a checked request and fill in the provenance."""
     method, items = request.method, request.items
-    part = request.in_parts
-    runner = method if part is None else TwoRound(method=method, part=part)
+    parts = request.lifted
+    runner = method if parts is None else parts
     try:
         with one_blas_thread():
             chosen = runner.select(items, request.k, rng)
@@ -140,7 +188,7 @@ def carry_out(request: Request, rng: Rng) -> Selection:
     assert len(np.unique(chosen.indices)) == len(chosen), f"{method.name} picked a row twice"
     rows = chosen.indices if request.kept is None else request.kept[chosen.indices]
     ids = items.ids[chosen.indices] if items.ids is not None else _ids(request, rows)
-    provenance = {**_provenance(request, rng, part, rows, chosen), **_labels(request, rows)}
+    provenance = {**_provenance(request, rng, parts, rows, chosen), **_labels(request, rows)}
     return replace(chosen, indices=rows, ids=ids, provenance=provenance)
 
 
@@ -173,14 +221,16 @@ def _labels(request: Request, rows: Any) -> dict[str, Any]:
     return {"labels": {"present": len(np.unique(codes[rows])), "of": len(names)}}
 
 
-def _provenance(request: Request, rng: Rng, part: int | None, rows: Any, chosen: Selection) -> dict[str, Any]:
+def _provenance(request: Request, rng: Rng, parts: TwoRound | None, rows: Any, chosen: Selection) -> dict[str, Any]:
     method, items = request.method, request.items
     mode = "streamed" if method.streams else "in memory"
     run: dict[str, Any] = {"mode": mode, "memory": request.memory}
-    if part is not None:
+    if parts is not None:
         run = {
-            "mode": f"two rounds over parts of {part:,} rows",
-            "part": part,
+            "mode": f"{parts.words()} over parts of {parts.part:,} rows",
+            "part": parts.part,
+            "rounds": parts.rounds,
+            "deal": parts.deal,
             "memory": request.memory,
             "guarantee": method.lifts,
         }

@@ -331,11 +331,11 @@ def _suggestion(seen: Inspection, data: Any, dtype: str | None, run: Run, proces
             data, "1%", method="auto", embedding=seen.embedding, columns=columns, id=None, have=None, metric=None,
             invalid="error", memory=MEMORY, dtype=dtype, run=run, params={},
         )  # fmt: skip
-        part = request.in_parts
+        parts = request.lifted
     except KofnError as error:
         return {"why": str(error)}
     method = request.method
-    how = "two rounds" if part is not None else "streamed" if method.streams else "in memory"
+    how = parts.words() if parts is not None else "streamed" if method.streams else "in memory"
     options = ["--method", method.name]
     if seen.embedding is not None and "embeddings" in method.needs:
         options += ["--embedding", seen.embedding] + ([] if dtype is None else ["--dtype", dtype])
@@ -347,6 +347,6 @@ def _suggestion(seen: Inspection, data: Any, dtype: str | None, run: Run, proces
         "k": request.k,
         "method": method.name,
         "run": how,
-        "memory": memory_held(request, part, process)["total"],
+        "memory": memory_held(request, parts, process)["total"],
         "command": shlex.join(command),
     }

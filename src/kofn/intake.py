@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.blocks import FileBlocks, Run
+from kofn.blocks import FileBlocks, Run, file_blocks
 from kofn.core.block import SLAB, Rows
 from kofn.encoding import Texts
 from kofn.errors import DataError, UsageError
@@ -87,7 +87,7 @@ class Source:
             return self.array if kept is None else self.array[kept]
         if self.embedding is None:
             return None
-        return FileBlocks(self.vectors or self.dataset, self.embedding, kept=kept, run=self.run)
+        return file_blocks(self.vectors or self.dataset, self.embedding, kept=kept, run=self.run)
 
     def describe(self) -> dict[str, Any]:
         """What provenance says of the data."""
@@ -254,7 +254,7 @@ def bad_rows_of(source: Source, metric: str) -> Array:
             x = source.array[start : start + SLAB]
             parts.append(bad_rows(as_floats(x), metric))
         return np.concatenate(parts)
-    door = FileBlocks(source.vectors or source.dataset, source.embedding, run=source.run, check=False)
+    door = file_blocks(source.vectors or source.dataset, source.embedding, run=source.run, check=False)
     return np.concatenate(list(door.map(_bad_in_block, metric)))
 
 

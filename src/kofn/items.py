@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.blocks import FileBlocks, MemoryBlocks, Run
+from kofn.blocks import FileBlocks, MemoryBlocks, Run, file_blocks
 from kofn.core.block import SLAB, Block, Blocks, Doubles, Floats, Rows
 from kofn.errors import DataError, InvalidRows, UsageError
 
@@ -121,19 +121,19 @@ class Items:
             )
         if isinstance(self.embeddings, FileBlocks):
             door = self.embeddings
-            return FileBlocks(door.dataset, door.embedding, metric=metric, kept=door.kept, run=self.run, dtype=dtype)
+            return file_blocks(door.dataset, door.embedding, metric=metric, kept=door.kept, run=self.run, dtype=dtype)
         return MemoryBlocks(self.embeddings, metric=metric, run=self.run, dtype=dtype)
 
     def hold(self, x: Any) -> Blocks:
         """Rows of a sample, or centers, as `Blocks` of their own with these items' threads."""
-        return MemoryBlocks(x, run=replace(self.run, tell=None))
+        return MemoryBlocks(x, run=Run(self.run.threads))
 
     def everything(self, metric: str = "euclidean") -> Floats:
         """All rows as one float32 (n, d) array, for methods that work in memory. A view where that is possible."""
         blocks = self.blocks(metric)
         if isinstance(self.embeddings, FileBlocks):  # slab by slab: `take` would hold an Arrow table beside them
             rows = np.empty((self.n, self.d), np.float32)
-            for _ in blocks.map(_write_into, rows):
+            for _ in blocks.here.map(_write_into, rows):
                 pass
             return rows
         x = blocks.take(np.arange(self.n))
@@ -144,7 +144,7 @@ class Items:
         kept = {name: getattr(self, name)[rows] for name in COLUMNS if getattr(self, name) is not None}
         if weights is not None:
             kept["weights"] = weights
-        return Items(embeddings=embeddings, rows=len(rows), run=replace(self.run, tell=None), **kept)
+        return Items(embeddings=embeddings, rows=len(rows), run=Run(self.run.threads), **kept)
 
     def _find_n(self) -> int:
         if isinstance(self.embeddings, FileBlocks):

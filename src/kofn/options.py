@@ -71,6 +71,17 @@ MEMORY = Annotated[str, typer.Option(metavar="SIZE", help="What the run may use.
 THREADS = Annotated[
     int | None, typer.Option(metavar="N", parser=whole, help="Threads; all by default. Never changes the picks.")
 ]
+ENGINE = Annotated[
+    str, typer.Option(metavar="NAME", help="local, or ray: files are worked on by a cluster, with the same picks.")
+]
+ADDRESS = Annotated[
+    str | None,
+    typer.Option(metavar="WHERE", help="Of the Ray cluster: auto (a running one), local (a new one), host:port."),
+]
+CHECKPOINT = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="Keep what is finished there; the same command goes on where it was stopped."),
+]
 INVALID = Annotated[str, typer.Option(metavar="WHAT", help="Rows with NaN, infinity or null: error or drop.")]
 SHOW = Annotated[
     str | None, typer.Option(metavar="COL", help="On the page: the column that rows are known by, text or pictures.")

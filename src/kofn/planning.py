@@ -26,7 +26,7 @@ class Plan:
     parameters : dict
     n, d, k : int
         Rows that can be chosen from (those that `have` holds included), their dimensions (0: no vectors are read), picks.
-    run : {"streamed", "in memory", "two rounds"}
+    run : {"streamed", "in memory", "two rounds", "three rounds", ...}
     part, parts : int
         Rows of a part and number of parts, where the run is in two rounds; else n and 1.
     guarantee : str
@@ -86,9 +86,14 @@ class Plan:
         return "\n".join(["Plan:", *(f"  {topic:<9} {text}" for topic, text in self.lines())])
 
     def _how(self) -> str:
-        if self.run == "two rounds":
+        if self.run.endswith("rounds"):
+            then = (
+                "their picks in parts again, and so on"
+                if self.run != "two rounds"
+                else f"their {self.parts * self.k:,} picks"
+            )
             return (
-                f"in two rounds: {self.parts:,} parts of {self.part:,} rows, then their {self.parts * self.k:,} picks; "
+                f"in {self.run}: {self.parts:,} parts of {self.part:,} rows, then {then}; "
                 f"all rows at once is more than memory={size(self.limit)}"
             )
         if self.run == "streamed":
@@ -175,12 +180,12 @@ def plan(
 
 def plan_of(request: Request) -> Plan:
     """The plan of a checked request."""
-    method, items, part = request.method, request.items, request.in_parts
+    method, items, parts_of = request.method, request.items, request.lifted
     process = process_peak()  # before the probe, which takes memory of its own
-    reads = bytes_read(request, part)
-    parts = 1 if part is None else -(-items.n // part)
+    reads = bytes_read(request, parts_of)
+    parts = 1 if parts_of is None else -(-items.n // parts_of.part)
     measured = _measure(request)
-    lifted = "two rounds" if part is not None else "streamed" if method.streams else "in memory"
+    lifted = parts_of.words() if parts_of is not None else "streamed" if method.streams else "in memory"
     planned = Plan(
         method=method.name,
         parameters=method.settings(),
@@ -188,12 +193,12 @@ def plan_of(request: Request) -> Plan:
         d=items.d,
         k=request.k,
         run=lifted,
-        part=items.n if part is None else part,
+        part=items.n if parts_of is None else parts_of.part,
         parts=parts,
-        guarantee=(method.claims if part is None else method.lifts) or "none",
-        passes=passes_of(request, part),
+        guarantee=(method.claims if parts_of is None else method.lifts) or "none",
+        passes=passes_of(request, parts_of),
         reads=reads,
-        memory=memory_held(request, part, process),
+        memory=memory_held(request, parts_of, process),
         limit=request.memory,
         seconds=None,
         probe=asdict(measured),

@@ -223,7 +223,7 @@ def hand_over(pool: Pool, folder: str) -> dict[str, Any]:
         return found | {"kind": "array", "data": _saved(folder, "rows.npy", x)}
     path = str(Path(folder) / "rows.npy")
     into = np.lib.format.open_memmap(path, "w+", np.float32, (pool.items.n, pool.items.d))
-    for _ in pool.items.blocks().map(_write_into, into):
+    for _ in pool.items.blocks().here.map(_write_into, into):
         pass
     return found | {"kind": "array", "data": path}
 

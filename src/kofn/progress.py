@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any
+
+from kofn.blocks.engine import PassReport
 
 PATIENCE = 2.0
 
 
 class Progress:
-    """Call it as `progress(stage, done, total)`; it draws nothing before two seconds, nor where stderr is no terminal."""
+    """Call it as `progress(stage, done, total)`; it draws nothing before two seconds, nor where stderr is no terminal.
 
-    def __init__(self) -> None:
+    With `lines`, every pass over the rows ends with a line of JSON on stderr instead.
+    """
+
+    def __init__(self, *, lines: bool = False) -> None:
+        self.lines = lines
         self.began = time.monotonic()
         self.bar: Any = None
         self.task: Any = None
@@ -30,7 +38,7 @@ class Progress:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Note that `done` of `total` are done in this stage."""
-        if time.monotonic() - self.began < PATIENCE or not sys.stderr.isatty():
+        if self.lines or time.monotonic() - self.began < PATIENCE or not sys.stderr.isatty():
             return
         if self.bar is None:
             self._open()
@@ -38,6 +46,13 @@ class Progress:
             self.stage = stage
             self.bar.reset(self.task, total=total, description=stage)
         self.bar.update(self.task, completed=done, rate=f"{_rate(self.bar.tasks[0].speed)}/s")
+
+    def pass_ended(self, report: PassReport) -> None:
+        """Say what a pass took, where lines are wanted."""
+        if self.lines:
+            rate = round(report.rows / report.seconds) if report.seconds else None
+            told = {**asdict(report), "seconds": round(report.seconds, 3), "rows_per_second": rate}
+            print(json.dumps({"pass": told.pop("number"), **told}), file=sys.stderr, flush=True)
 
     def _open(self) -> None:
         from rich.console import Console

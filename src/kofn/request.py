@@ -14,19 +14,24 @@ from kofn.core.count import count, memory_bytes
 from kofn.encoding import FOLDER, MODEL, Texts
 from kofn.errors import BudgetError, DataError, InvalidRows, UsageError
 from kofn.featuring import settle_features
+from kofn.gone_on import begin, check_in_files
 from kofn.intake import Source, bad_rows_of, read_have, read_source, settle_embedding, source_of
 from kofn.items import Items
 from kofn.method import Method, door_metric, is_matrix, measures_plainly
 from kofn.registry import build, registered
-from kofn.tworound import parts_for
+from kofn.tworound import TwoRound, lifted
+
+ENGINES = ("local", "ray")
 
 COLUMNS = {"score": "scores", "group": "groups", "weight": "weights"}
 
 
-def check_options(engine: str, threads: int | None, invalid: str) -> None:
+def check_options(engine: str, threads: int | None, invalid: str, address: str | None = None) -> None:
     """Raise UsageError for an option that no run understands."""
-    if engine != "local":
-        raise UsageError(f"engine={engine!r} is unknown; use engine='local'")
+    if engine not in ENGINES:
+        raise UsageError(f"engine={engine!r} is unknown; use one of: {', '.join(ENGINES)}")
+    if address is not None and engine != "ray":
+        raise UsageError(f"address={address!r} is that of a Ray cluster; give it with engine='ray', or leave it out")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise UsageError(f"threads={threads!r} is not a number of threads; give at least 1, or leave it out")
     if invalid not in ("error", "drop"):
@@ -49,8 +54,8 @@ class Request:
     reading: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def in_parts(self) -> int | None:
-        """Rows of a part where the method must be run in two rounds; None where it fits."""
+    def lifted(self) -> TwoRound | None:
+        """How the method is run on parts of the rows; None where it fits as it is."""
         n, d = self.items.n, self.items.d
         need = self.method.bytes(n, d, self.k)
         if need <= self.memory:
@@ -66,8 +71,9 @@ class Request:
                 f"{self.method.name} needs {_gib(need)} for {n:,} x {d} rows and k={self.k}, memory is {_gib(self.memory)}; "
                 f"give --memory {_gib(need, up=True)}, or use {ways_out(self.items, self.method)}"
             )
+        in_files = self.source.array is None
         try:
-            return parts_for(self.method, n, d, self.k, self.memory)
+            return lifted(self.method, n, d, self.k, self.memory, len(self.items.have_rows), in_files)
         except BudgetError as error:
             enough = _enough(self.method, n, d, self.k, self.memory)
             raise BudgetError(
@@ -87,7 +93,7 @@ def texts_of(column: str | None, model: str | None, folder: str | None) -> Texts
 def prepare(
     data: Any, k: Any, *, method: str | Method, embedding: Any, columns: dict[str, Any], id: Any,
     have: Any, metric: str | None, invalid: str, memory: Any, dtype: str | None, run: Run, params: dict[str, Any],
-    features: Any = None, texts: Texts | None = None,
+    features: Any = None, texts: Texts | None = None, seed: int = 0,
 ) -> Request:  # fmt: skip
     """Check everything that can be checked before the first row is read."""
     limit = memory_bytes(memory)
@@ -104,6 +110,20 @@ def prepare(
     else:
         source = read_source(data, embedding=embedding, features=features, texts=texts, dtype=dtype, run=run)
     roles = {**columns, "id": id, "have": have}
+    if run.checkpoint is not None or run.cluster is not None:
+        check_in_files(source, run)
+    if run.checkpoint is not None:
+        request = {
+            "method": method,
+            "k": k,
+            "metric": metric,
+            "params": params,
+            "seed": seed,
+            "memory": limit,
+            "invalid": invalid,
+        }
+        request |= {"embedding": embedding, "features": features, "dtype": dtype, "columns": roles, "texts": texts}
+        begin(run.checkpoint, source, request)
     chosen = resolve(method, source, k, metric, params, roles)
     if is_matrix(chosen):
         _settle_matrix(source, features)
@@ -283,7 +303,7 @@ def _enough(method: Method, n: int, d: int, k: int, memory: int) -> int:
         if method.bytes(n, d, k) <= memory:
             return memory
         with suppress(BudgetError):
-            parts_for(method, n, d, k, memory)
+            lifted(method, n, d, k, memory)
             return memory
 
 

@@ -99,17 +99,17 @@ class Selection:
         """The picked rows of a table or array with n rows, in pick order, of the same type as `data`."""
         return take_rows(data, self.indices, self.provenance.get("n"))
 
-    def to_arrow(self, data: Any = None) -> pa.Table:
-        """The picks as an Arrow table: every column of `data` (if given), then kofn_index, kofn_rank, kofn_weight and,
-        for designs, kofn_inclusion; the provenance in the schema's metadata under "kofn". Columns of these names that the
-        data bring along from an earlier selection are left out."""
+    def to_arrow(self, data: Any = None, *, picked: pa.Table | None = None) -> pa.Table:
+        """The picks as an Arrow table: every column of `data` (if given; or of `picked`, its rows that were picked), then
+        kofn_index, kofn_rank, kofn_weight and, for designs, kofn_inclusion; the provenance in the schema's metadata under
+        "kofn". Columns of these names that the data bring along from an earlier selection are left out."""
         import pyarrow as pa
 
         from kofn.blocks.tables import as_arrow
 
         columns: dict[str, Any] = {}
-        if data is not None:
-            table = as_arrow(self.take(data))
+        if data is not None or picked is not None:
+            table = as_arrow(self.take(data)) if picked is None else picked
             columns = {name: table.column(name) for name in table.schema.names if name not in COLUMNS}
         elif self.ids is not None:
             columns["id"] = pa.array(self.ids)

@@ -238,6 +238,20 @@ def test_a_file_that_cannot_be_read_surfaces_and_ends_the_threads(tmp_path, thre
     blocks = open_blocks(str(folder), threads=threads)
     broken = folder / "part-5.parquet"
     broken.write_bytes(broken.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"part-5\.parquet has changed since it was opened \(from .* to 100 bytes"):
+        list(blocks.map(copy_of))
+    assert not extra_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_row_group_that_cannot_be_read_surfaces_with_its_number_and_ends_the_threads(tmp_path, threads):
+    before = set(threading.enumerate())
+    folder = tmp_path / "data"
+    write_seven(folder, normal(12 * SLAB, 1), 30_000)
+    broken = folder / "part-5.parquet"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:4] + b"\xff" * 2_000 + whole[2_004:])
+    blocks = open_blocks(str(folder), threads=threads)
     with pytest.raises(DataError, match=r"part-5\.parquet: row group.* cannot be read"):
         list(blocks.map(copy_of))
     assert not extra_threads(before)

@@ -110,6 +110,11 @@ class Dataset:
         name = self.files[number].name
         return name if len(self.files) == 1 else f"row {row - sum(file.rows for file in self.files[:number])} of {name}"
 
+    def group_of(self, row: int) -> str:
+        """The file that holds this row, and the number of the row group in it, for messages."""
+        group = self.groups[self.group_at(row)]
+        return f"{self.files[group.file].name}, row group {group.index}"
+
     def read(self, start: int, stop: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Batches that hold rows start..stop-1, in order, entered at the group that holds `start`."""
         first, last = self.group_at(start), self.group_at(stop - 1)

@@ -8,13 +8,44 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 from kofn.core.blas import one_blas_thread
 
+if TYPE_CHECKING:
+    from kofn.blocks.checkpoint import Checkpoint
+    from kofn.blocks.cluster import Cluster
+
 Tell = Callable[[str, int, int], None]
 """`tell(stage, done, total)`: what progress bars are fed with."""
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """What is told of a pass when it is over.
+
+    Attributes
+    ----------
+    number : int
+        Of the pass in its run, from 1.
+    rows, slabs : int
+        How many there are.
+    known : int
+        Slabs whose results came from the checkpoint.
+    retries : int
+        How often work on the cluster was given out again.
+    seconds : float
+        From the first slab asked for to the last handed on, work on the results between them included.
+    """
+
+    number: int
+    rows: int
+    slabs: int
+    known: int
+    retries: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -27,15 +58,32 @@ class Run:
         None: as many as the process may use.
     tell : callable or None
         Called as `tell(stage, done, total)` from the thread that asked for the work.
+    ended : callable or None
+        Called with a `PassReport` after every pass over the rows.
+    cluster : Cluster or None
+        Where rows in files are worked on; None: in this process.
+    checkpoint : Checkpoint or None
+        Where results of slabs are kept, and taken from.
+    numbers : iterator of int
+        Numbers the passes of a run.
     """
 
     threads: int | None = None
     tell: Tell | None = None
+    ended: Callable[[PassReport], None] | None = None
+    cluster: Cluster | None = None
+    checkpoint: Checkpoint | None = None
+    numbers: Iterator[int] = field(default_factory=lambda: count(1), compare=False, repr=False)
 
     @property
     def workers(self) -> int:
-        """The number of threads."""
+        """The number of threads in this process."""
         return self.threads or available_threads()
+
+    @property
+    def here(self) -> Run:
+        """The same in this process alone, keeping nothing."""
+        return replace(self, cluster=None, checkpoint=None)
 
 
 def available_threads() -> int:

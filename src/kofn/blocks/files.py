@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 from kofn.blocks.dataset import Dataset
 from kofn.blocks.embedding import Embedding
 from kofn.blocks.engine import Run, map_in_order, run_tiles
+from kofn.blocks.passes import run_pass
 from kofn.blocks.rows import check_metric, check_rows, unit_rows
 from kofn.core.block import SLAB, Block, Floats, Rows, run_serially, slab_count
 
@@ -67,43 +69,98 @@ class FileBlocks:
         """Length of a row."""
         return self.embedding.d
 
+    @property
+    def here(self) -> FileBlocks:
+        """The same rows, worked on in this process alone."""
+        return self.again(self.run.here)
+
+    def again(self, run: Run) -> FileBlocks:
+        """The same rows, worked on as `run` says, in this process."""
+        return FileBlocks(
+            self.dataset,
+            self.embedding,
+            metric=self.metric,
+            kept=self.kept,
+            run=run,
+            check=self.check,
+            dtype=self.dtype,
+        )
+
     def map(self, fn: Callable[..., Any], *shared: Any, each: Sequence[Any] | None = None) -> Iterator[Any]:
         """`fn(block, *shared[, each[i]])` for every slab i, in slab order."""
-        slabs, workers = slab_count(self.n), self.run.workers
         self.passes += 1
-        few, units = slabs < 2 * workers, reading_units(self.dataset, self.kept)
+        what = (fn, shared, self.metric, str(np.dtype(self.dtype)), self.kept, self.embedding.columns)
+        yield from run_pass(self.run, self.n, what, lambda slabs: self.compute(slabs, fn, shared, each))
+
+    def compute(self, slabs: Sequence[int], fn: Callable[..., Any], shared: Any, each: Any) -> Generator[Any]:
+        """`fn(block, *shared[, each[i]])` for each slab i of these (ascending), in their order, on threads."""
+        workers = self.run.workers
+        few, units = len(slabs) < 2 * workers, self._units(slabs)
         filling = _Filling(_Buffers(self.d, self.dtype), self.n)
+        position = {slab: at for at, slab in enumerate(slabs)}
 
         def tiles(call: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
             return run_tiles(call, calls, workers)
 
         def read(unit: int) -> Iterator[Floats]:
-            return self._read(*units[unit], filling)
+            for start, stop in units[unit]:
+                yield from self._read(start, stop, filling)
 
-        def work(slab: int, x: Floats) -> Any:
+        def work(at: int, x: Floats) -> Any:
+            slab = slabs[at]
             block = Block(slab * SLAB, self._prepare(slab, x), tiles if few else run_serially)
             return fn(block, *shared, *(() if each is None else (each[slab],)))
 
-        touched = [range(start // SLAB, -(-stop // SLAB)) for start, stop in units]
-        for slab, result in enumerate(map_in_order(touched, read, work, 1 if few else workers)):
-            yield result
-            if self.run.tell:
-                self.run.tell(f"pass {self.passes}", min((slab + 1) * SLAB, self.n), self.n)
+        touched = [[position[slab] for run in unit for slab in _slabs_of(*run)] for unit in units]
+        yield from map_in_order(touched, read, work, 1 if few else workers)
 
     def take(self, rows: Rows) -> Floats:
         """The rows of these numbers, in this order."""
-        physical = rows if self.kept is None else self.kept[rows]
+        physical = self.physical(rows)
         table = self.dataset.take(physical, self.embedding.columns, self.run.workers)
         x = np.empty((len(rows), self.d), self.dtype)
         self._fill(table.to_batches(), x, physical)
         check_rows(x, 0, self.metric)
         return unit_rows(x) if self.metric == "cosine" else x
 
-    def _physical(self, row: int) -> int:
-        return row if self.kept is None else int(self.kept[row])
+    def span(self, start: int, stop: int) -> Floats:
+        """Rows start..stop-1 as one array, raw: no metric is applied."""
+        rows = np.empty((stop - start, self.d), self.dtype)
+        batches = self.dataset.read(int(self.physical(start)), int(self.physical(stop - 1)) + 1, self.embedding.columns)
+        feed = _Feed(batches if self.kept is None else _only(batches, self.kept[start:stop]))
+        self._fill(feed.next_rows(stop - start), rows, start if self.kept is None else self.kept[start:stop])
+        return rows
+
+    def physical(self, rows: Any) -> Any:
+        """Numbers of these rows in the dataset."""
+        return rows if self.kept is None else self.kept[rows]
+
+    def _units(self, slabs: Sequence[int]) -> list[list[tuple[int, int]]]:
+        """First and end rows of what each reader reads of these slabs: one or more runs of rows in whole groups."""
+        wanted = np.zeros(slab_count(self.n) + 1, bool)
+        wanted[list(slabs)] = True
+        stops = self._stops
+        begin = int(np.searchsorted(stops, slabs[0] * SLAB, side="right")) if slabs else len(stops)
+        units = []
+        for start, stop in self._all_units[begin:]:
+            if start >= (slabs[-1] + 1) * SLAB:
+                break
+            inside = [slab for slab in _slabs_of(start, stop) if wanted[slab]]
+            firsts = [slab for slab in inside if slab == inside[0] or not wanted[slab - 1]]
+            if inside:
+                units.append([_run_of(first, wanted, start, stop) for first in firsts])
+        return units
+
+    @cached_property
+    def _all_units(self) -> list[tuple[int, int]]:
+        return reading_units(self.dataset, self.kept)
+
+    @cached_property
+    def _stops(self) -> Any:
+        return np.array([stop for _, stop in self._all_units])
 
     def _read(self, start: int, stop: int, filling: _Filling) -> Iterator[Floats]:
-        batches = self.dataset.read(self._physical(start), self._physical(stop - 1) + 1, self.embedding.columns)
+        batches = self.dataset.read(int(self.physical(start)), int(self.physical(stop - 1)) + 1, self.embedding.columns)
         feed = _Feed(batches if self.kept is None else _only(batches, self.kept[start:stop]))
         while start < stop:
             slab, until = start // SLAB, min((start // SLAB + 1) * SLAB, stop)
@@ -129,6 +186,17 @@ class FileBlocks:
         rows = unit_rows(x) if self.metric == "cosine" else x.view()
         rows.flags.writeable = False
         return rows
+
+
+def _slabs_of(start: int, stop: int) -> range:
+    """The slabs that these rows lie in."""
+    return range(start // SLAB, -(-stop // SLAB))
+
+
+def _run_of(first: int, wanted: Any, start: int, stop: int) -> tuple[int, int]:
+    """Rows within start..stop-1 of the wanted slabs that follow one another from `first` on."""
+    last = first + int(np.argmin(wanted[first:]))
+    return max(start, first * SLAB), min(stop, last * SLAB)
 
 
 def reading_units(dataset: Dataset, kept: Rows | None) -> list[tuple[int, int]]:

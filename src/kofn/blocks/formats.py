@@ -35,6 +35,8 @@ class DataFile:
         Columns that its folders spell and it does not hold itself, as in `year=2024/part-0.parquet`.
     digest : bytes
         Of all its contents, where opening it has read them: text files.
+    changed : str
+        When it was written, in UTC; empty where its filesystem does not say.
     """
 
     filesystem: Any = field(repr=False)
@@ -46,6 +48,7 @@ class DataFile:
     reader: Any = field(repr=False)
     keys: tuple[tuple[str, str | None], ...] = ()
     digest: bytes = b""
+    changed: str = ""
 
     @property
     def is_text(self) -> bool:
@@ -64,6 +67,7 @@ class DataFile:
         inside = [name for name in names if name not in keys]
         at = groups[0]
         try:
+            self.check_unchanged()
             for batch in self.reader(list(groups), inside):
                 yield _with_keys(batch, names, keys, self.schema) if keys else batch.select(names)
         except (pa.ArrowInvalid, OSError, pa.ArrowNotImplementedError, ValueError) as error:
@@ -73,6 +77,21 @@ class DataFile:
             raise DataError(
                 f"{self.name}: {where} cannot be read ({_first_line(error)}); write the file again"
             ) from error
+
+    def check_unchanged(self) -> None:
+        """Raise DataError where the file is not as it was when it was opened: what was read of it would not fit the rest."""
+        if not self.path:
+            return
+        now = self.filesystem.get_file_info(self.path)
+        if now.type.name == "NotFound":
+            raise DataError(
+                f"{self.name} is not there{_on_this_machine()}; it must be found under {self.path} while it is read"
+            )
+        if (now.size, _time_of(now)) != (self.size, self.changed):
+            raise DataError(
+                f"{self.name} has changed since it was opened (from {self.size:,} to {now.size:,} bytes, written "
+                f"{_time_of(now)}); run again when nobody writes to it"
+            )
 
     def tail(self) -> bytes:
         """The last 64 KiB; of a text file, which bears no statistics at its end, the digest of all of it."""
@@ -84,7 +103,8 @@ class DataFile:
 
 def open_file(filesystem: Any, path: str, name: str) -> DataFile:
     """Open one file by its ending; reads its header or footer only, but of a text file all of it."""
-    size = filesystem.get_file_info(path).size
+    info = filesystem.get_file_info(path)
+    size = info.size
     if size == 0:
         raise DataError(f"{name} is empty (0 bytes); write it again")
     try:
@@ -98,7 +118,8 @@ def open_file(filesystem: Any, path: str, name: str) -> DataFile:
     keys = tuple((key, value) for key, value in _folder_keys(name) if key not in schema.names)
     for key, _ in keys:
         schema = schema.append(pa.field(key, pa.string()))
-    return DataFile(filesystem, path, name, size, schema, group_rows, reader, keys, *digest)
+    whole = digest[0] if digest else b""
+    return DataFile(filesystem, path, name, size, schema, group_rows, reader, keys, whole, _time_of(info))
 
 
 def of_one_table(files: Sequence[DataFile]) -> list[DataFile]:
@@ -194,6 +215,16 @@ def _npy_batches(
                 raise DataError(f"{path} is cut off at row {start + len(raw) // width}; write it again")
             values = pa.array(np.frombuffer(raw, dtype=dtype).astype(dtype.newbyteorder("="), copy=False))
             yield pa.record_batch([pa.FixedSizeListArray.from_arrays(values, d)], names=["embedding"])
+
+
+def _time_of(info: Any) -> str:
+    return "" if info.mtime_ns is None else np.datetime_as_string(np.datetime64(info.mtime_ns, "ns"))
+
+
+def _on_this_machine() -> str:
+    import platform
+
+    return f" on {platform.node()}"
 
 
 def _source(filesystem: Any, path: str) -> Any:

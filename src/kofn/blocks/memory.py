@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from kofn.blocks.engine import Run, map_in_order, run_tiles
+from kofn.blocks.passes import run_pass
 from kofn.blocks.rows import as_floats, check_metric, check_rows, unit_rows
-from kofn.core.block import SLAB, Block, Rows, run_serially, slab_count
+from kofn.core.block import SLAB, Block, Rows, run_serially
 
 
 class MemoryBlocks:
@@ -48,23 +49,28 @@ class MemoryBlocks:
         """Length of a row."""
         return int(self.x.shape[1])
 
+    @property
+    def here(self) -> MemoryBlocks:
+        """These rows: they are in this process."""
+        return self
+
     def map(self, fn: Callable[..., Any], *shared: Any, each: Sequence[Any] | None = None) -> Iterator[Any]:
         """`fn(block, *shared[, each[i]])` for every slab i, in slab order."""
-        slabs, workers = slab_count(self.n), self.run.workers
         self.passes += 1
-        in_tiles = slabs < 2 * workers  # too few slabs to keep the threads busy: they take tiles instead
+        run = self.run.here  # rows in memory stay where they are
+        yield from run_pass(run, self.n, (), lambda slabs: self._compute(slabs, fn, shared, each))
+
+    def _compute(self, slabs: Sequence[int], fn: Callable[..., Any], shared: Any, each: Any) -> Generator[Any]:
+        workers = self.run.workers
+        in_tiles = len(slabs) < 2 * workers  # too few slabs to keep the threads busy: they take tiles instead
         runner = partial(run_tiles, workers=workers) if in_tiles else run_serially
 
         def work(slab: int, _: None) -> Any:
             block = Block(slab * SLAB, self._slab(slab), runner)
             return fn(block, *shared, *(() if each is None else (each[slab],)))
 
-        units = [[slab] for slab in range(slabs)]
-        results = map_in_order(units, lambda _: iter([None]), work, 1 if in_tiles else workers)
-        for slab, result in enumerate(results):
-            yield result
-            if self.run.tell:
-                self.run.tell(f"pass {self.passes}", min((slab + 1) * SLAB, self.n), self.n)
+        units = [[slab] for slab in slabs]
+        yield from map_in_order(units, lambda _: iter([None]), work, 1 if in_tiles else workers)
 
     def take(self, rows: Rows) -> Any:
         """The rows of these numbers; a view where they are all the rows of an array of the right type."""

@@ -72,8 +72,16 @@ class Blocks(Protocol):
     def d(self) -> int:
         """Length of a row."""
 
+    @property
+    def here(self) -> Blocks:
+        """The same rows, worked on in this process: for functions that write into its memory, or hand rows on."""
+
     def map(self, fn: Callable[..., Any], *shared: Any, each: Sequence[Any] | None = None) -> Iterator[Any]:
-        """`fn(block, *shared[, each[i]])` for every slab i; results in slab order, bounded look-ahead."""
+        """`fn(block, *shared[, each[i]])` for every slab i; results in slab order, bounded look-ahead.
+
+        `fn` is a module-level function without side effects: it may run in another process, or its results may be taken
+        from a checkpoint. Everything else asks `here`.
+        """
 
     def take(self, rows: Rows) -> Any:
         """The rows of these numbers, in this order, as float32 (len(rows), d)."""

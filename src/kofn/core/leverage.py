@@ -313,6 +313,11 @@ class ArrayBlocks:
         """Length of a row."""
         return int(self.x.shape[1])
 
+    @property
+    def here(self) -> ArrayBlocks:
+        """These rows: they are in this process."""
+        return self
+
     def map(self, fn: Callable[..., Any], *shared: Any, each: Sequence[Any] | None = None) -> Iterator[Any]:
         """`fn(block, *shared[, each[i]])` for every slab i, on two threads, results in slab order."""
 

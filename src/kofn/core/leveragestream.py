@@ -186,7 +186,7 @@ def online_row_sampling(
     chances: list[Doubles] = []
     each: Sequence[Any] = cut or [None] * slab_count(blocks.n)
     start = 0
-    for slab in blocks.map(_slab_of, intercept, each=each):
+    for slab in blocks.here.map(_slab_of, intercept, each=each):
         found = _keep(one_form(slab), numbers(start, start + len(slab)), triangle, scale * (1 + epsilon))
         at = np.flatnonzero(found)
         rows.append(at + start)

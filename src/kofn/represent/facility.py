@@ -209,7 +209,7 @@ def _likely_first(points: Points, weights: Doubles, reach: Doubles, typical: Dou
 def _gather(items: Items, metric: str) -> Floats:
     """All rows as float32 (n, d), checked on their way."""
     rows = np.empty((items.n, items.d), np.float32)
-    for start, x in items.blocks(metric).map(_copy):
+    for start, x in items.blocks(metric).here.map(_copy):
         rows[start : start + len(x)] = x
     return one_form(rows)
 

@@ -261,7 +261,7 @@ def left_weight(items: Items) -> float:
 def embedded(items: Items, metric: str, bandwidth: float | None) -> tuple[Floats, float]:
     """All rows scaled for a kernel, float32 (d, n), and the bandwidth."""
     points = np.empty((items.d, items.n), np.float32)
-    for _ in items.blocks(metric).map(_write_columns, points):
+    for _ in items.blocks(metric).here.map(_write_columns, points):
         pass
     if bandwidth is None:
         bandwidth = median_distance(points.T)

@@ -1,0 +1,327 @@
+"""A Ray cluster as kofn uses it: independent calls of one function, results in order, lost work given out again."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import platform
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from kofn.core.blas import blas_kernel, one_blas_thread
+from kofn.errors import EngineError, InvalidRows, KofnError, MissingExtra, UsageError
+from kofn.version import __version__
+
+FAILURES = 3
+"""How often a call may fail by its own fault before the run stops."""
+
+DEATHS = 8
+"""How often a call may lose its worker, or the machine that it runs on."""
+
+PATIENCE = 60
+"""Seconds without a processor in the cluster after which waiting is given up."""
+
+STORE = 1 << 29
+"""Bytes of shared memory for a cluster that is started here: shared values and results pass through it."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the bits of a result depend on besides the rows."""
+
+    kofn: str
+    numpy: str
+    blas: str
+
+    @staticmethod
+    @cache
+    def here() -> Environment:
+        """That of this process."""
+        return Environment(__version__, np.__version__, blas_kernel())
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """What a worker hands back in place of a result."""
+
+    error: KofnError
+    final: bool
+
+
+class Cluster:
+    """Where calls are carried out: every processor that Ray has, or `limit` of them at a time.
+
+    Attributes
+    ----------
+    retries : int
+        Calls that were given out again so far, because a worker died or the call failed.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = limit
+        self.retries = 0
+
+    @property
+    def workers(self) -> int:
+        """Calls that run at a time."""
+        import ray
+
+        found = int(ray.cluster_resources().get("CPU", 0))
+        return max(1, found if self.limit is None else min(found, self.limit))
+
+    @property
+    def nodes(self) -> list[str]:
+        """Ids of the machines that are there, in order."""
+        import ray
+
+        return sorted(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        shared: tuple[Any, ...],
+        calls: Sequence[tuple[Any, ...]],
+        describe: Callable[[int], str],
+        homes: Sequence[str | None] | None = None,
+    ) -> Iterator[Any]:
+        """`fn(*shared, *call)` for every call, in a worker; results in the order of the calls.
+
+        Parameters
+        ----------
+        fn : callable
+            A module-level function.
+        shared : tuple
+            Sent once to every machine.
+        calls : sequence of tuple
+            Sent with each call.
+        describe : callable
+            What call i works on, for messages.
+        homes : sequence of str or None, optional
+            The machine that each call should run on, if it can.
+
+        Raises
+        ------
+        KofnError
+            What `fn` raised, when it did so at every one of three tries; EngineError where a call cannot be carried out.
+            Raised when the call's result is due, so that the same mistake is reported however workers take turns.
+        """
+        yield from _Calls(self, fn, shared, calls, describe, homes).results()
+
+
+class _Calls:
+    def __init__(
+        self,
+        cluster: Cluster,
+        fn: Callable[..., Any],
+        shared: tuple[Any, ...],
+        calls: Sequence[tuple[Any, ...]],
+        describe: Callable[[int], str],
+        homes: Sequence[str | None] | None,
+    ) -> None:
+        import ray
+
+        self.ray, self.cluster, self.calls, self.describe, self.homes = ray, cluster, calls, describe, homes
+        self.workers = cluster.workers
+        self.remote = ray.remote(num_cpus=1, max_retries=0)(carry_out)
+        # In a list, so that a worker takes it apart once and not at every call.
+        self.payload = [ray.put((Environment.here(), fn, shared))]
+        self.running: dict[Any, int] = {}
+        self.done: dict[int, Any] = {}
+        self.failures: dict[int, int] = {}
+        self.deaths: dict[int, int] = {}
+
+    def results(self) -> Iterator[Any]:
+        submitted, idle = 0, 0
+        ahead = 2 * self.workers + 2
+        try:
+            for due in range(len(self.calls)):
+                while due not in self.done:
+                    while submitted < len(self.calls) and len(self.running) < self._room() and submitted < due + ahead:
+                        self._submit(submitted)
+                        submitted += 1
+                    idle = 0 if self._collect() else idle + 1
+                    self._look_for_processors(idle)
+                yield _unless_failed(self.done.pop(due))
+        finally:
+            for each in self.running:
+                self.ray.cancel(each, force=False)
+
+    def _room(self) -> int:
+        """Calls that may be with the cluster: one for each worker is queued, except where their number was asked for."""
+        return 2 * self.workers if self.cluster.limit is None else self.workers
+
+    def _submit(self, at: int) -> None:
+        options: dict[str, Any] = {"name": f"kofn {self.describe(at)}"}
+        if self.homes is not None and self.homes[at] is not None:
+            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(self.homes[at], soft=True)
+        self.running[self.remote.options(**options).remote(self.payload, self.calls[at])] = at
+
+    def _collect(self) -> bool:
+        """Take in what is finished, waiting for a second; whether something was."""
+        ready, _ = self.ray.wait(list(self.running), timeout=1.0)
+        for each in ready:
+            at = self.running.pop(each)
+            try:
+                found = self.ray.get(each)
+            except self.ray.exceptions.RayTaskError as error:  # it could not even be unpacked there
+                found = _Failed(_not_unpacked(error), final=True)
+            except self.ray.exceptions.RayError as error:
+                self._given_out_again(at, self.deaths, DEATHS, _worker_lost(self.describe(at), error))
+                continue
+            if isinstance(found, _Failed) and not found.final:
+                self._given_out_again(at, self.failures, FAILURES, found.error)
+            else:
+                self.done[at] = found
+        return bool(ready)
+
+    def _given_out_again(self, at: int, counts: dict[int, int], most: int, error: KofnError) -> None:
+        counts[at] = counts.get(at, 0) + 1
+        if counts[at] >= most:
+            self.done[at] = _Failed(error, final=True)
+            return
+        self.cluster.retries += 1
+        self._submit(at)
+
+    def _look_for_processors(self, idle: int) -> None:
+        if idle >= PATIENCE and not self.ray.cluster_resources().get("CPU", 0):
+            raise EngineError(
+                f"the cluster has had no processor for {PATIENCE} s; add machines to it, and run again (with --checkpoint "
+                "what was finished is kept)"
+            )
+
+
+def carry_out(payload: list[Any], call: tuple[Any, ...]) -> Any:
+    """What a worker does with one call: the result, or `_Failed`."""
+    expected, fn, shared = _taken_apart(payload[0])
+    found = Environment.here()
+    if found != expected:
+        return _Failed(_differs(expected, found), final=True)
+    try:
+        with one_blas_thread():
+            return fn(*shared, *call)
+    except KofnError as error:
+        return _Failed(_that_travels(error), final=isinstance(error, InvalidRows | UsageError))
+    except Exception as error:
+        line = "".join(traceback.format_exception_only(error)).strip().splitlines()[0]
+        return _Failed(EngineError(f"a worker failed: {line}"), final=False)
+
+
+_payloads: OrderedDict[str, Any] = OrderedDict()
+
+
+def _taken_apart(reference: Any) -> Any:
+    """The payload of a pass, unpacked once in a worker; the last two are kept."""
+    import ray
+
+    key = reference.hex()
+    if key not in _payloads:
+        _payloads[key] = ray.get(reference)
+        while len(_payloads) > 2:
+            _payloads.popitem(last=False)
+    return _payloads[key]
+
+
+def _that_travels(error: KofnError) -> KofnError:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return EngineError(str(error))
+    return error
+
+
+def _unless_failed(found: Any) -> Any:
+    if isinstance(found, _Failed):
+        raise found.error
+    return found
+
+
+def _differs(expected: Environment, found: Environment) -> EngineError:
+    words = {"kofn": "kofn", "numpy": "NumPy", "blas": "the BLAS kernel"}
+    name = next(each for each in words if getattr(expected, each) != getattr(found, each))
+    mend = (
+        "set OPENBLAS_CORETYPE to the same value on every machine, before Python starts"
+        if name == "blas"
+        else "install the same versions on every machine"
+    )
+    return EngineError(
+        f"a worker on {platform.node()} has {words[name]} {getattr(found, name)}, this process has "
+        f"{getattr(expected, name)}; the picks could differ: {mend}"
+    )
+
+
+def _worker_lost(what: str, error: BaseException) -> EngineError:
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return EngineError(
+        f"{what}: the worker died {DEATHS} times ({line}); is there memory enough on the machines? Give --memory less, or fewer "
+        "processors to a machine"
+    )
+
+
+def _not_unpacked(error: BaseException) -> EngineError:
+    cause = getattr(error, "cause", None) or error
+    line = (str(cause).strip() or type(cause).__name__).splitlines()[-1]
+    return EngineError(
+        f"a worker could not begin ({line}); install kofn {__version__} on every machine: pip install 'kofn[ray]'"
+    )
+
+
+@contextmanager
+def ray_cluster(address: str | None = None, workers: int | None = None) -> Iterator[Cluster]:
+    """A cluster for the time of the block: the one that this process is connected to, or one at `address`, or a local one.
+
+    Parameters
+    ----------
+    address : str, optional
+        "auto" (a cluster that runs on this machine, or the one that RAY_ADDRESS names), "local" (a new one, gone at the
+        end), or host:port. None: "auto" where RAY_ADDRESS is set, else "local".
+    workers : int, optional
+        Calls at a time; all processors by default.
+
+    Raises
+    ------
+    MissingExtra
+        When Ray is not installed.
+    EngineError
+        When the cluster cannot be reached or started.
+    """
+    # Asked before the import: Ray reads them once.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtra("engine='ray' needs Ray; install it: pip install 'kofn[ray]'") from None
+    if ray.is_initialized():
+        yield Cluster(workers)
+        return
+    _connect(ray, address, workers)
+    try:
+        yield Cluster(workers)
+    finally:
+        ray.shutdown()
+
+
+def _connect(ray: Any, address: str | None, workers: int | None) -> None:
+    import logging
+
+    where = address or ("auto" if os.environ.get("RAY_ADDRESS") else "local")
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    try:
+        if where == "local":
+            ray.init(address="local", num_cpus=workers, include_dashboard=False, object_store_memory=STORE, **quiet)
+        else:
+            ray.init(address=where, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise EngineError(
+            f"no Ray cluster at {where!r} ({line}); start one with: ray start --head, or use --address local"
+        ) from error
