@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core.block import SLAB, Block, Doubles, Floats, Rows, by_slab, dense
+from kofn.core.block import SLAB, TILE, Block, Doubles, Floats, Rows, by_slab, dense
 from kofn.core.distance import Centers
 from kofn.core.dsquared import DSquared
 from kofn.core.jit import kernel
-from kofn.core.nearer import improvements_in_tile
+from kofn.core.nearer import Pairs, improvements_in_tile
 from kofn.core.reduce import tree_sum
+from kofn.core.sparsepairs import SparseCandidates, improvements_of_sparse
 
 MOST = 256
 """Candidates measured in one pass at most: enough for a fast product."""
@@ -51,11 +52,11 @@ def greedy_draws(law: DSquared, generator: np.random.Generator, wanted: int, can
 
 @dataclass(frozen=True, eq=False)
 class _Queue:
-    """Proposals in the order in which they are judged: rows (m,), what each must reach (m,), vectors (m, d)."""
+    """Proposals in the order in which they are judged: rows (m,), what each must reach (m,), vectors (m, d), as rows come."""
 
     rows: Rows
     limits: Doubles
-    x: Floats
+    x: Any
 
     @classmethod
     def empty(cls, d: int) -> _Queue:
@@ -67,28 +68,47 @@ class _Queue:
         rows, limits, x = self.rows[kept], self.limits[kept], self.x[kept]
         if len(rows) < size:
             more, reach = law.propose(generator.random((size - len(rows), 2)))
-            vectors = dense(law.blocks.take(more))
+            x = _stacked(x, law.blocks.take(more))
             rows, limits = np.concatenate([rows, more]), np.concatenate([limits, reach])
-            x = np.concatenate([x, vectors])
-        return _Queue(rows, limits, np.ascontiguousarray(x))
+        return _Queue(rows, limits, x)
 
     def after(self, used: int) -> _Queue:
         """The proposals that have not been judged."""
         return _Queue(self.rows[used:], self.limits[used:], self.x[used:])
 
 
+def _stacked(x: Any, more: Any) -> Any:
+    if isinstance(more, np.ndarray):
+        return np.concatenate([x, more])
+    if x.shape[0] == 0:
+        return more
+    from scipy.sparse import vstack
+
+    return vstack([x, more], format="csr")
+
+
+def _candidates(x: Any) -> Any:
+    return Centers(x) if isinstance(x, np.ndarray) else SparseCandidates(x)
+
+
 def _best_of(law: DSquared, queue: _Queue, candidates: int) -> tuple[list[int], float]:
     """The first candidates' best, made a center; and how many rows a candidate improved. Two passes."""
-    shared = Centers(queue.x[:candidates])
+    shared = _candidates(queue.x[:candidates])
     drops, counts = tree_sum(law.blocks.map(_drops_of_block, shared, each=law.slabs()))
     best = _first_best(drops, queue.rows)
-    law.add(queue.x[best : best + 1])
+    law.add(dense(queue.x[best : best + 1]))
     law.refresh()
     return [int(queue.rows[best])], float(counts.mean())
 
 
-def _drops_of_block(block: Block, candidates: Centers, known: tuple[Floats, Any]) -> tuple[Doubles, Doubles]:
+def _drops_of_block(block: Block, candidates: Any, known: tuple[Floats, Any]) -> tuple[Doubles, Doubles]:
     bound, weights = known
+    if isinstance(candidates, SparseCandidates):
+        k, tiles = candidates.points.shape[0], range(block.start, block.stop, TILE)
+        parts = improvements_of_sparse(block, candidates, TILE * k, bound)
+        limits = [bound[at : at + TILE] for at in range(0, len(bound), TILE)]
+        drops = [_drops(*part, k, weights, block.start) for part in zip(tiles, parts, limits, strict=True)]
+        return tuple(tree_sum(drops))
     return tuple(tree_sum(block.map_tiles(_drops_in_tile, candidates, weights, block.start, each=bound)))
 
 
@@ -96,7 +116,11 @@ def _drops_in_tile(
     start: int, x: Any, candidates: Centers, weights: Any, slab: int, bound: Floats
 ) -> tuple[Doubles, Doubles]:
     k = len(candidates.points)
-    pairs = improvements_in_tile(start, x, candidates, len(bound) * k, bound)
+    return _drops(start, improvements_in_tile(start, x, candidates, len(bound) * k, bound), bound, k, weights, slab)
+
+
+def _drops(start: int, pairs: Pairs, bound: Floats, k: int, weights: Any, slab: int) -> tuple[Doubles, Doubles]:
+    """By how much each candidate lowers a tile's cost, and in how many rows."""
     fall = bound[pairs.rows - start].astype(np.float64) - pairs.squared
     if weights is not None:
         fall *= weights[pairs.rows - slab]
@@ -130,9 +154,9 @@ class _Held:
     starts: Rows
 
     @classmethod
-    def collect(cls, law: DSquared, candidates: Centers) -> _Held:
+    def collect(cls, law: DSquared, candidates: Any) -> _Held:
         """One pass. Where pairs crowd, only the first candidates are kept."""
-        room, used, usable = int(PAIRS * law.blocks.n), 0, len(candidates.points)
+        room, used, usable = int(PAIRS * law.blocks.n), 0, candidates.points.shape[0]
         offsets, squared = np.empty(room, np.uint16), np.empty(room, np.float32)  # pages come into being when written
         starts: list[Rows] = []
         for part in law.blocks.map(_pairs_of_block, candidates, each=by_slab(law.bound)):
@@ -160,8 +184,11 @@ class _SlabPairs:
     starts: Rows
 
 
-def _pairs_of_block(block: Block, candidates: Centers, bound: Floats) -> _SlabPairs:
-    parts = block.map_tiles(improvements_in_tile, candidates, _TILE_PAIRS, each=bound)
+def _pairs_of_block(block: Block, candidates: Any, bound: Floats) -> _SlabPairs:
+    if isinstance(candidates, SparseCandidates):
+        parts = improvements_of_sparse(block, candidates, _TILE_PAIRS, bound)
+    else:
+        parts = block.map_tiles(improvements_in_tile, candidates, _TILE_PAIRS, each=bound)
     usable = min(pairs.usable for pairs in parts)
     which = np.concatenate([pairs.which for pairs in parts])
     kept = which < usable
@@ -189,7 +216,7 @@ def _play(law: DSquared, queue: _Queue, size: int, candidates: int, wanted: int)
 
     Returns the picks, how many proposals they used up, and how many rows a proposal improved on average. One pass.
     """
-    pairs = _Held.collect(law, Centers(queue.x[:size]))
+    pairs = _Held.collect(law, _candidates(queue.x[:size]))
     picks = np.empty(wanted, np.int64)
     weights = np.empty(0) if law.weights is None else law.weights
     count, used = _play_pairs(

@@ -19,6 +19,7 @@ from kofn.core.jit import kernel
 from kofn.core.reduce import tree_sum
 from kofn.core.seeding import seed_rows
 from kofn.core.sparse import add_sparse
+from kofn.core.sparselloyd import sparse_rounds
 
 SETTLED = 0.02  # once a round gains less than this share of the cost, centers move little and bounds hold for many rows
 FARTHEST = 32  # rows a slab offers to clusters that came out empty
@@ -117,16 +118,16 @@ def train(
     seeds = seed_rows(
         blocks, min(k, blocks.n - len(held)), rng.child("seeds"), weights=weights, have=held, candidates=candidates
     )
-    centers = dense(blocks.take(np.concatenate([seeds, held])))
-    clustering = lloyd(blocks, centers, rounds=max(rounds, 1), weights=weights, fixed=len(held), tol=tol, unit=unit)
+    start = blocks.take(np.concatenate([seeds, held]))
+    clustering = lloyd(blocks, start, rounds=max(rounds, 1), weights=weights, fixed=len(held), tol=tol, unit=unit)
     if rounds == 0:
-        clustering = Clustering(centers, clustering.cost, 0)
+        clustering = Clustering(dense(start), clustering.cost, 0)
     mass = float(blocks.n if weights is None else weights.sum())
     return Trained(clustering, blocks, rows, clustering.cost / mass)
 
 
 def lloyd(
-    blocks: Blocks, centers: Floats, *, rounds: int, weights: Doubles | None = None, fixed: int = 0, tol: float = 1e-4,
+    blocks: Blocks, centers: Any, *, rounds: int, weights: Doubles | None = None, fixed: int = 0, tol: float = 1e-4,
     unit: bool = False,
 ) -> Clustering:  # fmt: skip
     """Move centers to the mean of their rows, `rounds` times or until the cost falls by less than `tol` of itself.
@@ -137,7 +138,13 @@ def lloyd(
 
     The last `fixed` centers never move. An empty cluster takes the row farthest from its center. Sums are float64, added in
     slab order by a fixed tree: the same bits for any engine. O(rounds n k d) time, O(k d) memory a slab in flight.
+
+    Where rows are sparse and `centers` come as sparse rows too, they stay so: `kofn.core.sparselloyd`.
     """
+    if not isinstance(centers, np.ndarray):
+        return Clustering(
+            *sparse_rounds(blocks, centers, rounds=rounds, weights=weights, fixed=fixed, tol=tol, unit=unit)
+        )
     each = by_slab_or_none(weights, blocks.n)
     before, cost, done, last = np.inf, np.inf, 0, [None] * len(each)
     moves, bounded = None, False

@@ -153,7 +153,7 @@ def _improvements(
                 if near[j]:
                     found = np.float32(squared_distance(x[i], points[j], sums))
                     if found < bound[i]:
-                        count, usable = _note(which, offsets, squared, j, first + i, found, count, usable)
+                        count, usable = note_pair(which, offsets, squared, j, first + i, found, count, usable)
     return count, usable
 
 
@@ -173,12 +173,12 @@ def _below_bound(
         for j in range(len(apart[i])):
             found = np.float32(apart[i, j])
             if j < usable and found < bound[i]:
-                count, usable = _note(which, offsets, squared, j, first + i, found, count, usable)
+                count, usable = note_pair(which, offsets, squared, j, first + i, found, count, usable)
     return count, usable
 
 
 @kernel
-def _note(
+def note_pair(
     which: NDArray[np.int16],
     offsets: NDArray[np.int32],
     squared: Floats,

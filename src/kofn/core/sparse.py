@@ -144,7 +144,8 @@ def _half_squares(ids: Ids, entries: Floats, out: Doubles) -> None:
 
 
 @kernel
-def _product(columns: Ids, values: Floats, point: Floats) -> float:
+def product_with(columns: Ids, values: Floats, point: Floats) -> float:
+    """Product of a sparse row and a dense one, float64, added in the order of the sparse row's columns."""
     total = 0.0
     for at in range(len(columns)):
         total += np.float64(values[at]) * np.float64(point[columns[at]])
@@ -218,7 +219,7 @@ def _nearest(
         found, best, above, below = -1, -np.inf, 0.0, 0.0
         if hints[i] >= 0:
             found = hints[i]
-            best = _product(columns, values, points[found]) - half[found]
+            best = product_with(columns, values, points[found]) - half[found]
             products += 1
             above, below = _left_out(columns, values, starts, high, low, LEFT_OUT * (best + least - slack), skipped)
         else:
@@ -232,7 +233,7 @@ def _nearest(
         limit -= above + slack
         for c in range(k):
             if scores[c] >= limit and c != hints[i]:
-                score = _product(columns, values, points[c]) - half[c]
+                score = product_with(columns, values, points[c]) - half[c]
                 products += 1
                 if score > best or (score == best and c < found):
                     best, found = score, c

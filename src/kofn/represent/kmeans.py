@@ -76,7 +76,8 @@ class KMeans(Method):
     def bytes(self, n: int, d: int, k: int) -> int:
         """The sample and its seeding, and sums of a few slabs."""
         trained = min(n, self.sample * k)
-        return 4 * trained * d + 24 * (trained or n) + 64 * k * (d + 4) + 40 * SLAB
+        pairs = 0 if self.candidates == 1 else 12 * (trained or n)  # of greedy seeding
+        return 4 * trained * d + 24 * (trained or n) + pairs + 64 * k * (d + 4) + 40 * SLAB
 
     def passes(self, n: int, d: int, k: int) -> int:
         """One to take the sample, one to assign; or one a round, and what greedy seeding takes."""
