@@ -199,3 +199,53 @@ def test_ties_go_to_the_first_candidate():
     chosen = np.zeros(1, np.int64)
     made.grow(chosen, 0, growing=True)
     assert chosen[0] < 20
+
+
+WIDE = kernel_of("gaussian", 24)
+
+
+def wide_points(n, seed=0):
+    return points(n, 24, seed) / 6
+
+
+@pytest.mark.parametrize("pairs", [1, 127, 128, 129, 700])
+def test_halving_wide_rows_is_the_papers_box(pairs):
+    """From products, of which kernel values are within 1e-5: a coin that near to its lean is not among these."""
+    x = wide_points(2 * pairs, seed=pairs)
+    rng = np.random.default_rng(8)
+    slots, uniforms = rng.permutation(2 * pairs).astype(np.int64), rng.random(pairs)
+    kept, left = halve(x, slots, np.array([0, pairs]), uniforms, WIDE, FAILURE)
+    expected = plainly_halved(gram(x, WIDE), slots, uniforms, FAILURE)
+    np.testing.assert_array_equal(kept, expected[0])
+    np.testing.assert_array_equal(left, expected[1])
+
+
+@pytest.mark.parametrize("cuts", [[0, 2_000], [0, 300, 301, 1_100, 2_000]], ids=len)
+def test_neither_threads_nor_the_order_in_memory_change_the_halves_of_wide_rows(cuts):
+    x, cuts = wide_points(4_000, seed=14), np.array(cuts)
+    known = np.arange(4_000), cuts, np.random.default_rng(9).random(2_000), WIDE, FAILURE
+    two = halve(np.asfortranarray(x), *known, partial(run_tiles, workers=2))
+    for one, other in zip(halve(x, *known), two, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("k", [6, 40])
+def test_a_summary_of_wide_rows_grows_and_swaps_to_where_no_swap_helps(k):
+    """With room for the rows of the kernel of 6 of 60 picks, and without it for those of 40."""
+    x = wide_points(60, seed=15)
+    known = gram(x, WIDE), gram(x, WIDE).mean(axis=1)
+    made = Summary(x, known[1], np.zeros(60), 0, np.zeros(60, bool), WIDE)
+    chosen = np.zeros(k, np.int64)
+    made.grow(chosen, 0, growing=True)
+    for at in range(k):
+        free = np.setdiff1d(np.arange(60), chosen[:at])
+        assert chosen[at] == free[int(np.argmin([loss(*known, [*chosen[:at], z]) for z in free]))]
+    while made.swap(chosen):
+        pass
+    reached = loss(*known, chosen)
+    assert len(set(chosen.tolist())) == k
+    for at in range(k):
+        for z in np.setdiff1d(np.arange(60), chosen):
+            assert loss(*known, [*np.delete(chosen, at), z]) > reached - 1e-6
+    again = Summary(x, known[1], np.zeros(60), 0, np.zeros(60, bool), WIDE)
+    assert again.discrepancy(chosen) == pytest.approx(k**2 * reached, abs=1e-2)

@@ -4,10 +4,23 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 from scipy.special import gamma, kv
 
 from kofn.blocks.engine import run_tiles
-from kofn.core.kernels import KERNELS, kernel_of, mean_embedding, median_distance, scaled, squared_mmd
+from kofn.core.kernels import (
+    KERNELS,
+    kernel_of,
+    lengths,
+    mean_embedding,
+    median_distance,
+    product_tile,
+    rows_of,
+    scale,
+    scaled,
+    squared_mmd,
+    taken,
+)  # fmt: skip
 from kofn.errors import ParameterError
 
 
@@ -170,3 +183,76 @@ def test_a_squared_mmd_is_that_of_the_double_sum():
     w[:20] -= 1 / 20
     expected = w @ FORMS["gaussian", "target"](x, x) @ w
     assert squared_mmd(x.T.copy(), w, kernel_of("gaussian", 2)) == pytest.approx(expected, abs=1e-8)
+
+
+CROWDS = {
+    "normal": lambda rng, d: rng.normal(size=(500, d)),
+    "far clusters": lambda rng, d: 30 * rng.normal(size=(5, d))[rng.integers(0, 5, 500)] + rng.normal(size=(500, d)),
+    "pixels": lambda rng, d: 255 * np.maximum(0, rng.normal(size=(500, 1)) + rng.normal(size=(500, d))),
+    "outliers": lambda rng, d: rng.normal(size=(500, d)) * np.exp(3 * rng.normal(size=(500, 1))),
+}
+
+
+@pytest.mark.parametrize("crowd", CROWDS)
+@pytest.mark.parametrize("d", [16, 100, 784])
+def test_values_from_products_are_those_by_differences_even_where_rows_are_close(crowd, d):
+    x = CROWDS[crowd](np.random.default_rng(d), d).astype(np.float32)
+    x[5], x[9] = x[77], x[88] * np.float32(1.0001)
+    rows = rows_of(scaled(x, median_distance(x)))
+    for name in ("gaussian", "laplace", "matern32", "matern52", "imq"):
+        for power in ("target", "plus"):
+            found, form = np.empty((500, 500), np.float32), kernel_of(name, d, power)
+            product_tile(rows, lengths(rows), rows, lengths(rows), form, found)
+            np.testing.assert_allclose(found, form.values(rows, rows), rtol=0, atol=1e-5)
+            assert found[5, 77] == found[77, 5] == pytest.approx(1, abs=2e-7)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_kernel_takes_as_many_coordinates_as_there_are(name):
+    """From 16 on radial kernels are computed from products, those over coordinates as before."""
+    for d in (15, 16, 17):
+        x, t = 0.3 * points(600, d, 12), 0.3 * points(90, d, 13)
+        w = np.random.default_rng(3).uniform(-1, 1, len(x))
+        form = kernel_of(name, d)
+        assert form.by_products(d) == (d >= 16 and name not in ("sinc", "bspline"))
+        found = mean_embedding(x.T.copy(), w, t.T.copy(), form)
+        np.testing.assert_allclose(found, w @ FORMS[name, "target"](x, t), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [1, 511, 513, 2_600])
+def test_a_mean_embedding_of_wide_rows_at_themselves_is_that_at_a_copy_of_them(n):
+    x, w = points(n, 20, 14).T.copy(), np.random.default_rng(4).uniform(-1, 1, n)
+    form = kernel_of("gaussian", 20)
+    x /= 5
+    among = mean_embedding(x, w, x, form)
+    np.testing.assert_allclose(among, mean_embedding(x, w, x.copy(), form), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(among[:50], w @ FORMS["gaussian", "target"](x.T, x.T[:50]), rtol=0, atol=1e-4)
+
+
+def test_neither_threads_nor_the_order_in_memory_change_a_bit_of_a_mean_embedding_of_wide_rows():
+    x, w = points(5_000, 32, 15).T.copy() / 6, np.random.default_rng(5).uniform(size=5_000)
+    form, t = kernel_of("laplace", 32), taken(x, np.arange(0, 5_000, 2))
+    two, lying = partial(run_tiles, workers=2), np.asfortranarray(x)
+    some = taken(lying, np.arange(0, 5_000, 2))
+    assert some.flags.f_contiguous
+    assert t.flags.c_contiguous
+    assert mean_embedding(x, w, t, form).tobytes() == mean_embedding(lying, w, some, form, two).tobytes()
+    told = mean_embedding(lying, w, lying, form, two, lambda *done: None)
+    assert mean_embedding(x, w, x, form).tobytes() == told.tobytes()
+
+
+def test_scaling_does_not_mind_how_points_lie_in_memory():
+    x = points(300, 7, 16).T
+    one, other = np.array(x, order="C"), np.array(x, order="F")
+    for columns in (one, other):
+        scale(columns, 3.0)
+    np.testing.assert_array_equal(one, other)
+
+
+def test_the_median_is_numpy_s_for_even_and_odd_numbers_of_distances():
+    for n in (2, 3, 4, 5, 8, 30, 999):
+        x = points(n, 3, n)
+        assert median_distance(x) == np.median(pdist(x.astype(np.float64)))
+        twice = np.concatenate([x, x[: n // 2]])[:1_000]
+        apart = pdist(twice.astype(np.float64))
+        assert median_distance(twice) == np.median(apart[apart > 0])

@@ -271,3 +271,19 @@ def test_delta_sets_how_wary_the_coins_are():
     wary = replace(method, delta=1e-9, rounds=0).select(Items(embeddings=x), 31, Rng(0))
     bold = replace(method, delta=1.0, rounds=0).select(Items(embeddings=x), 31, Rng(0))
     assert (wary.indices != bold.indices).any()
+
+
+@pytest.mark.parametrize("parameters", [{}, {"compress": "always", "oversampling": 1, "kernel": "laplace"}], ids=str)
+def test_rows_of_many_columns_are_thinned_alike_by_any_number_of_threads(parameters):
+    """4,500 rows in 40 columns, three quarters of whose spread is in two of them; weights, and rows that are had."""
+    x = gaussian_rows(4_500, 40)
+    x[:, 2:] *= 0.1
+    rng, have = np.random.default_rng(3), np.arange(4_500) % 500 == 0
+    w = rng.uniform(0.5, 2, 4_500)
+    one = picks(x, 64, 1, weights=w, have=have, **parameters).indices
+    np.testing.assert_array_equal(picks(x, 64, 1, weights=w, have=have, threads=2, **parameters).indices, one)
+    assert not have[one].any()
+    truth = Truth(x, w)
+    rows = np.concatenate([one, np.flatnonzero(have)])
+    chance = [truth.mmd(rng.choice(4_500, len(rows), replace=False)) for _ in range(10)]
+    assert truth.mmd(rows) < 0.6 * np.mean(chance)

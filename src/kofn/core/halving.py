@@ -9,12 +9,18 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.blas import one_blas_thread
 from kofn.core.block import Doubles, Floats, Rows, TileRunner, run_serially
 from kofn.core.jit import kernel, one_form
-from kofn.core.kernels import CHUNK, Kernel, kernel_row
+from kofn.core.kernels import Kernel, kernel_rows, lengths, mean_embedding, product_tile, rows_of, taken
+from kofn.core.kerneltiles import VALUES, balance, decide, tile
+from kofn.core.scratch import scratch
 
 _TASKS = 16  # groups of blocks that threads take
-_FEW = 32  # pairs whose kernel values are computed at once in small blocks
+_GROUP = 16  # pairs that are taken together: their values among themselves fit a tile
+_TEAM, _LATER = 128, 512  # the same where rows are multiplied, and later pairs that are measured against them at once
+_SERIAL = 1_500_000  # squared pairs times coordinates (and 4 for the rest) that are not worth threads
+_BATCH = 32  # picks whose rows of the kernel exist at once
 
 
 def halve(
@@ -53,12 +59,24 @@ def halve(
     O(sum of block sizes squared * d / 2) time. Blocks are independent: threads change nothing.
     """
     swapped = np.zeros(len(uniforms), np.bool_)
-    factor = 2 * math.log(2 / failure)
+    factor, d = 2 * math.log(2 / failure), len(points)
     work = np.concatenate([[0], np.cumsum(np.diff(cuts).astype(np.float64) ** 2)])
     at = np.unique(np.searchsorted(work, np.linspace(0, work[-1], _TASKS + 1)[1:-1]))
     bounds = np.unique(np.concatenate([[0], at, [len(cuts) - 1]]))
-    shared = one_form(points), one_form(slots), uniforms, factor, form.terms, form.tables, swapped
-    runner(_halve_blocks, [(cuts[a : b + 1], *shared) for a, b in pairwise(bounds)])
+    if work[-1] * (d + 4) < _SERIAL:
+        bounds = bounds[[0, -1]]
+    parts = [cuts[a : b + 1] for a, b in pairwise(bounds)]
+    if form.by_products(d):
+        rows = rows_of(points)
+        known = rows, lengths(rows), slots, uniforms, factor, form, swapped
+        with one_blas_thread():
+            if len(cuts) == 2:
+                _halve_by_products(cuts, *known, runner)
+            else:
+                runner(_halve_by_products, [(part, *known) for part in parts])
+    else:
+        shared = one_form(points), one_form(slots), uniforms, factor, form.terms, form.tables, swapped
+        runner(_halve_blocks, [(part, *shared) for part in parts])
     pairs = slots.reshape(-1, 2)
     return np.where(swapped, pairs[:, 1], pairs[:, 0]), np.where(swapped, pairs[:, 0], pairs[:, 1])
 
@@ -108,42 +126,73 @@ def _halve_blocks(
     d, largest = len(points), 0
     for block in range(len(cuts) - 1):
         largest = max(largest, cuts[block + 1] - cuts[block])
-    x, lean = np.empty((d, 2 * largest), np.float32), np.empty(largest)
-    squares, of_a, of_b = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
-    a, b = np.empty(d, np.float32), np.empty(d, np.float32)
+    x, lean, signs = np.empty((d, 2 * largest), np.float32), np.empty(largest), np.empty(_GROUP)
+    squares, values = np.empty(VALUES, np.float32), np.empty(VALUES, np.float32)
     for block in range(len(cuts) - 1):
         start = cuts[block]
-        pairs = cuts[block + 1] - start
-        # Pairs go in groups: first points of all pairs of a group, then their second points, so that one row holds both.
-        group = CHUNK // 2 if pairs > CHUNK // 2 else _FEW
-        for low in range(0, pairs, group):
-            m = min(group, pairs - low)
+        pairs, variance = cuts[block + 1] - start, 0.0
+        for low in range(0, pairs, _GROUP):
+            m = min(_GROUP, pairs - low)
             for i in range(m):
                 first, second = slots[2 * (start + low + i)], slots[2 * (start + low + i) + 1]
                 for c in range(d):
                     x[c, 2 * low + i], x[c, 2 * low + m + i] = points[c, first], points[c, second]
                 lean[low + i] = 0.0
-        variance = 0.0
-        for i in range(pairs):
-            own = i - i % group
-            half = min(group, pairs - own)
-            for c in range(d):
-                a[c], b[c] = x[c, own + i], x[c, own + half + i]
-            sign = 0.0
-            for low in range(own, pairs, group):
-                m = min(group, pairs - low)
-                kernel_row(a, x, 2 * low, 2 * m, terms, tables, squares, of_a)
-                kernel_row(b, x, 2 * low, 2 * m, terms, tables, squares, of_b)
-                if low == own:  # |k(a, .) - k(b, .)|^2, for k(x, x) = 1
-                    gap = max(0.0, 2.0 - 2.0 * np.float64(of_a[half + i - own]))
-                    threshold = max(math.sqrt(gap * variance * factor), gap)
-                    chance = 0.5 if threshold == 0.0 else 0.5 * (1.0 - lean[i] / threshold)
-                    swapped[start + i] = uniforms[start + i] < chance
-                    sign = 1.0 if swapped[start + i] else -1.0  # of a, which is left or kept
-                    if threshold > 0.0:
-                        variance += gap * max(0.0, 1.0 + (gap - 2.0 * threshold) * variance / (threshold * threshold))
-                for j in range(m):
-                    lean[low + j] += sign * ((of_a[j] - of_a[m + j]) - (of_b[j] - of_b[m + j]))
+        for own in range(0, pairs, _GROUP):
+            half = min(_GROUP, pairs - own)
+            tile(x, 2 * own, 2 * half, x, 2 * own, 2 * half, terms, tables, squares, values)
+            mine = slice(start + own, start + own + half)
+            variance = decide(values, lean[own : own + half], uniforms[mine], factor, variance, signs, swapped[mine])
+            wide = VALUES // (4 * half) // _GROUP * _GROUP
+            for low in range(own + _GROUP, pairs, wide):
+                m = min(wide, pairs - low)
+                tile(x, 2 * own, 2 * half, x, 2 * low, 2 * m, terms, tables, squares, values)
+                balance(values, signs, half, _GROUP, lean[low : low + m])
+
+
+def _halve_by_products(
+    cuts: Rows,
+    rows: Floats,
+    of_rows: Floats,
+    slots: Rows,
+    uniforms: Doubles,
+    factor: float,
+    form: Kernel,
+    swapped: NDArray[np.bool_],
+    runner: TileRunner = run_serially,
+) -> None:
+    """As `_halve_blocks`, from products of rows; the runner shares out the later pairs of a block."""
+    signs = np.empty(_TEAM)
+    for start, stop in pairwise(cuts.tolist()):
+        pairs, lean, variance = slots[2 * start : 2 * stop].reshape(-1, 2), np.zeros(stop - start), 0.0
+        for own in range(0, len(pairs), _TEAM):
+            team = pairs[own : own + _TEAM].T.reshape(-1)
+            half = len(team) // 2
+            mine, of_mine, coins = rows[team], of_rows[team], slice(start + own, start + own + half)
+            values = scratch("kernel", len(team), len(team))
+            product_tile(mine, of_mine, mine, of_mine, form, values)
+            decided = lean[own : own + half], uniforms[coins], factor, variance, signs, swapped[coins]
+            variance = decide(values.reshape(-1), *decided)
+            later = range(own + _TEAM, len(pairs), _LATER)
+            spans = [slice(low, low + _LATER) for low in later]
+            known = mine, of_mine, rows, of_rows, form, signs
+            runner(_balance_by_products, [(*known, pairs[span], lean[span]) for span in spans])
+
+
+def _balance_by_products(
+    mine: Floats,
+    of_mine: Floats,
+    rows: Floats,
+    of_rows: Floats,
+    form: Kernel,
+    signs: Doubles,
+    pairs: Rows,
+    lean: Doubles,
+) -> None:
+    later = pairs.T.reshape(-1)
+    values = scratch("kernel", len(mine), len(later))
+    product_tile(mine, of_mine, rows[later], of_rows[later], form, values)
+    balance(values.reshape(-1), signs, len(mine) // 2, len(pairs), lean)
 
 
 class Summary:
@@ -164,10 +213,22 @@ class Summary:
     """
 
     def __init__(
-        self, points: Floats, embedding: Doubles, sums: Doubles, held: int, barred: NDArray[np.bool_], form: Kernel
+        self,
+        points: Floats,
+        embedding: Doubles,
+        sums: Doubles,
+        held: int,
+        barred: NDArray[np.bool_],
+        form: Kernel,
+        runner: TileRunner = run_serially,
     ) -> None:
         self.points, self.embedding, self.sums, self.held, self.form = points, embedding, sums, held, form
-        self.taken = barred.copy()
+        self.taken, self.runner = barred.copy(), runner
+        self.by_products = form.by_products(len(points))
+        if self.by_products:
+            self.rows = rows_of(points)
+            self.lengths = lengths(self.rows)
+            self.kept: Floats | None = None
 
     def begin(self, chosen: Rows, k: int) -> Rows:
         """k of the candidates, the distinct ones among `chosen` first; the rest completes them greedily."""
@@ -175,7 +236,7 @@ class Summary:
         mine = chosen[np.sort(np.unique(chosen, return_index=True)[1])]
         distinct[: len(mine)] = mine
         self.taken[mine] = True
-        _add(self.points, mine, self.sums, self.form.terms, self.form.tables)
+        self._add(mine)
         self.grow(distinct, len(mine), growing=False)
         return distinct
 
@@ -184,36 +245,85 @@ class Summary:
 
         `growing`: the summary is weighed by as many points as it has then (herding), not as it shall have in the end.
         """
+        if self.by_products:
+            for at in range(count, len(chosen)):
+                mass = self.held + (at + 1 if growing else len(chosen))
+                chosen[at] = _best(self.sums, self.embedding, self.taken, mass)
+                self.taken[chosen[at]] = True
+                self._add(chosen[at : at + 1])
+            return
         known = self.points, self.embedding, self.sums, self.taken
         _grow(*known, chosen, count, self.held, growing, self.form.terms, self.form.tables)
 
     def swap(self, chosen: Rows) -> int:
         """KT-SWAP: each choice in turn gives way to the candidate that is best in its place; how many did."""
+        if self.by_products:
+            return self._swap_by_products(chosen)
         known = self.points, self.embedding, self.sums, self.taken
         return int(_swap(*known, chosen, self.held + len(chosen), self.form.terms, self.form.tables))
 
     def discrepancy(self, chosen: Rows) -> float:
         """m^2 MMD^2, up to what no choice changes, m being the number of points of the summary."""
         m = self.held + len(chosen)
-        own = np.zeros(len(chosen))
-        mine = np.ascontiguousarray(self.points[:, chosen])
-        _add(mine, np.arange(len(chosen)), own, self.form.terms, self.form.tables)
+        mine = taken(self.points, chosen)
+        own = mean_embedding(mine, np.ones(len(chosen)), mine, self.form)
         return float(own.sum() + 2 * (self.sums[chosen] - m * self.embedding[chosen]).sum())
+
+    def _add(self, chosen: Rows) -> None:
+        if not self.by_products:
+            _add(self.points, chosen, self.sums, self.form.terms, self.form.tables)
+            return
+        for low in range(0, len(chosen), _BATCH):
+            for row in self._kernel_rows(chosen[low : low + _BATCH]):
+                self.sums += row
+
+    def _swap_by_products(self, chosen: Rows) -> int:
+        changed, mass = 0, self.held + len(chosen)
+        # Picks that stay keep their rows of the kernel, where these take no more memory than the candidates themselves.
+        if self.kept is None and len(chosen) * len(self.rows) <= self.rows.size:
+            self.kept = np.concatenate(
+                [self._kernel_rows(chosen[low : low + _BATCH]) for low in range(0, len(chosen), _BATCH)]
+            )
+        for low in range(0, len(chosen), _BATCH):
+            some = slice(low, low + _BATCH)
+            batch = self._kernel_rows(chosen[some]) if self.kept is None else self.kept[some]
+            for at, row in enumerate(batch, low):
+                gone = int(chosen[at])
+                self.taken[gone] = False
+                self.sums -= row
+                best = _best(self.sums, self.embedding, self.taken, mass)
+                self.taken[best] = True
+                if best != gone:
+                    changed, chosen[at] = changed + 1, best
+                    row[:] = self._kernel_rows(chosen[at : at + 1])[0]
+                self.sums += row
+        return changed
+
+    def _kernel_rows(self, chosen: Rows) -> Floats:
+        return kernel_rows(self.rows, self.lengths, chosen, self.form, self.runner)
+
+
+@kernel
+def _best(sums: Doubles, embedding: Doubles, taken: NDArray[np.bool_], mass: float) -> int:
+    best, least = -1, np.inf
+    for z in range(len(sums)):
+        if not taken[z]:
+            score = sums[z] - mass * embedding[z]
+            if score < least:
+                best, least = z, score
+    return best
 
 
 @kernel
 def _whole_row(points: Floats, j: int, terms: Doubles, tables: Floats, squares: Floats, out: Floats) -> None:
-    point = np.empty(len(points), np.float32)
-    for c in range(len(points)):
-        point[c] = points[c, j]
-    for at in range(0, points.shape[1], CHUNK):
-        m = min(CHUNK, points.shape[1] - at)
-        kernel_row(point, points, at, m, terms, tables, squares, out[at : at + m])
+    for at in range(0, points.shape[1], VALUES):
+        m = min(VALUES, points.shape[1] - at)
+        tile(points, j, 1, points, at, m, terms, tables, squares, out[at : at + m])
 
 
 @kernel
 def _add(points: Floats, chosen: Rows, sums: Doubles, terms: Doubles, tables: Floats) -> None:
-    squares, row = np.empty(CHUNK, np.float32), np.empty(points.shape[1], np.float32)
+    squares, row = np.empty(VALUES, np.float32), np.empty(points.shape[1], np.float32)
     for j in chosen:
         _whole_row(points, j, terms, tables, squares, row)
         for z in range(len(row)):
@@ -233,15 +343,10 @@ def _grow(
     terms: Doubles,
     tables: Floats,
 ) -> None:
-    squares, row = np.empty(CHUNK, np.float32), np.empty(points.shape[1], np.float32)
+    squares, row = np.empty(VALUES, np.float32), np.empty(points.shape[1], np.float32)
     for at in range(count, len(chosen)):
         mass = held + (at + 1 if growing else len(chosen))
-        best, least = -1, np.inf
-        for z in range(len(sums)):
-            if not taken[z]:
-                score = sums[z] - mass * embedding[z]
-                if score < least:
-                    best, least = z, score
+        best = _best(sums, embedding, taken, mass)
         chosen[at] = best
         taken[best] = True
         _whole_row(points, best, terms, tables, squares, row)
@@ -260,7 +365,7 @@ def _swap(
     terms: Doubles,
     tables: Floats,
 ) -> int:
-    squares, changed = np.empty(CHUNK, np.float32), 0
+    squares, changed = np.empty(VALUES, np.float32), 0
     out, into = np.empty(points.shape[1], np.float32), np.empty(points.shape[1], np.float32)
     for at in range(len(chosen)):
         gone = chosen[at]

@@ -6,13 +6,29 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba.extending import intrinsic
 
-from kofn.core.block import Doubles, Floats, TileRunner, run_serially
+from kofn.core.blas import one_blas_thread
+from kofn.core.block import TILE, Doubles, Floats, Rows, TileRunner, run_serially
+from kofn.core.distance import WIDE
 from kofn.core.jit import kernel, one_form
+from kofn.core.kerneltiles import (
+    CUBIC,
+    FARTHEST,
+    GAUSSIAN,
+    IMQ,
+    MATERN12,
+    MATERN32,
+    MATERN52,
+    PIECES,
+    SINC,
+    TABLE,
+    TRIANGLE,
+    VALUES,
+    settle,
+    tile,
+)  # fmt: skip
+from kofn.core.scratch import scratch
 from kofn.errors import ParameterError
 
 KERNELS = ("gaussian", "laplace", "matern32", "matern52", "imq", "sinc", "bspline")
@@ -20,27 +36,21 @@ KERNELS = ("gaussian", "laplace", "matern32", "matern52", "imq", "sinc", "bsplin
 SAMPLE = 1_000
 """Rows whose distances give the bandwidth."""
 
-CHUNK = 512
-"""Values of a kernel that exist at once: what they are made of stays in the fastest cache."""
+SPAN = 512
+"""Targets of a mean embedding that are summed together."""
+
+PIECE = 1_024
+"""Points whose products with a span of targets exist at once: 2 MiB."""
+
+MANY = 16
+"""Columns from which radial kernels are computed from products of rows."""
 
 LARGEST = 1e15
 """Scaled coordinates are cut off there: their squares are finite in float32, and every kernel but the IMQ is 0 long before."""
 
-_GAUSSIAN, _MATERN12, _MATERN32, _MATERN52, _IMQ, _TABLE, _SINC, _CUBIC, _TRIANGLE = range(9)
 _TOGETHER = 8  # rows that are added in float32 before they go to a sum in float64
-_PIECES, _FARTHEST = 8_192, 30.0  # of a table: linear between points, so within 3e-7; beyond the last one below 1e-11
-
-_ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
-_THIRD, _LEAST = np.float32(1 / 3), np.float32(87)
-_LOG2E, _ROUND = (
-    np.float32(1.4426950408889634),
-    np.float32(12582912.0),
-)  # 1.5 * 2^23: adding it rounds to a whole number
-# (2^f - 1) / f for |f| <= 1/2 within 8e-09: the first Chebyshev polynomials of it.
-_E1, _E2, _E3, _E4, _E5, _E6 = (
-    np.float32(value)
-    for value in (0.693147188029, 0.240226509223, 0.0555035710425, 0.00961805666989, 0.00133908673514, 0.00015461447463)
-)
+_TAKEN = 4  # coordinates that are scaled at once
+_STRIPS = 4  # spans whose sums over all rows exist at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +73,10 @@ class Kernel:
         out = np.empty((len(a), len(b)), np.float32)
         _matrix(one_form(_columns(a)), one_form(_columns(b)), self.terms, self.tables, out)
         return out
+
+    def by_products(self, d: int) -> bool:
+        """Whether points of d coordinates are measured by products, which want them row by row in memory."""
+        return d >= MANY and bool((self.terms[:, 0] < SINC).all())
 
 
 def kernel_of(name: str, d: int, power: str = "target") -> Kernel:
@@ -91,13 +105,13 @@ def kernel_of(name: str, d: int, power: str = "target") -> Kernel:
         The kernel has no square root in d dimensions.
     """
     target = {
-        "gaussian": (_GAUSSIAN, 1.0, 0.0),
-        "laplace": (_MATERN12, 1.0, 0.5),
-        "matern32": (_MATERN32, math.sqrt(3), 1.5),
-        "matern52": (_MATERN52, math.sqrt(5), 2.5),
-        "imq": (_IMQ, 1.0, 0.5),
-        "sinc": (_SINC, 1.0, 0.0),
-        "bspline": (_CUBIC, 1.0, 0.0),
+        "gaussian": (GAUSSIAN, 1.0, 0.0),
+        "laplace": (MATERN12, 1.0, 0.5),
+        "matern32": (MATERN32, math.sqrt(3), 1.5),
+        "matern52": (MATERN52, math.sqrt(5), 2.5),
+        "imq": (IMQ, 1.0, 0.5),
+        "sinc": (SINC, 1.0, 0.0),
+        "bspline": (CUBIC, 1.0, 0.0),
     }[name]
     if power == "target":
         return _kernel([(*target, 1.0)])
@@ -116,23 +130,23 @@ def _root(name: str, d: int) -> _Term:
         raise ParameterError(
             f"algorithm=root: the {name} kernel has no square root in {d} dimensions; use algorithm target, power or plus"
         )
-    return _TABLE, math.sqrt(2 * smoothness) if name != "laplace" else 1.0, smoothness / 2 - d / 4
+    return TABLE, math.sqrt(2 * smoothness) if name != "laplace" else 1.0, smoothness / 2 - d / 4
 
 
 def _power(name: str, d: int) -> _Term:
     return {
-        "gaussian": (_GAUSSIAN, math.sqrt(2), 0.0),
-        "laplace": (_TABLE, 1.0, 0.25),
-        "matern32": (_MATERN12, math.sqrt(3), 0.5),
-        "matern52": (_MATERN32, math.sqrt(5), 1.5),
-        "imq": (_IMQ, 1 / 0.45, 0.25 + d / 4),
-        "sinc": (_SINC, 1.0, 0.0),
-        "bspline": (_TRIANGLE, 1.0, 0.0),
+        "gaussian": (GAUSSIAN, math.sqrt(2), 0.0),
+        "laplace": (TABLE, 1.0, 0.25),
+        "matern32": (MATERN12, math.sqrt(3), 0.5),
+        "matern52": (MATERN32, math.sqrt(5), 1.5),
+        "imq": (IMQ, 1 / 0.45, 0.25 + d / 4),
+        "sinc": (SINC, 1.0, 0.0),
+        "bspline": (TRIANGLE, 1.0, 0.0),
     }[name]
 
 
 def _kernel(terms: list[tuple[int, float, float, float]]) -> Kernel:
-    tables = [_profile(term[2]) if term[0] == _TABLE else np.zeros(1, np.float32) for term in terms]
+    tables = [_profile(term[2]) if term[0] == TABLE else np.zeros(1, np.float32) for term in terms]
     widest = max(len(table) for table in tables)
     return Kernel(np.array(terms, np.float64), np.stack([np.resize(table, widest) for table in tables]))
 
@@ -141,7 +155,7 @@ def _profile(smoothness: float) -> Floats:
     """2^(1-s)/Gamma(s) z^s K_s(z) at equal steps of sqrt(z), in which it is smooth for s >= 1/4; float32."""
     from scipy.special import gamma, kv
 
-    z = np.linspace(0, math.sqrt(_FARTHEST), _PIECES + 1) ** 2
+    z = np.linspace(0, math.sqrt(FARTHEST), PIECES + 1) ** 2
     z[0] = 1.0
     values = 2 ** (1 - smoothness) / gamma(smoothness) * z**smoothness * kv(smoothness, z)
     values[0] = 1.0
@@ -157,25 +171,31 @@ def scaled(x: Floats, bandwidth: float) -> Floats:
 
 def scale(columns: Floats, bandwidth: float) -> None:
     """Take the mean off each coordinate and divide by the bandwidth, in place; float32 (d, n), differences in float64."""
-    for row in columns:
-        column = row.astype(np.float64)
-        column -= column.mean()
-        column /= bandwidth
-        np.clip(column, -LARGEST, LARGEST, out=column)
-        row[:] = column
+    for at in range(0, len(columns), _TAKEN):
+        taken = columns[at : at + _TAKEN].astype(np.float64, order="C")
+        for column in taken:
+            column -= column.mean()
+            column /= bandwidth
+        np.clip(taken, -LARGEST, LARGEST, out=taken)
+        columns[at : at + _TAKEN] = taken
 
 
 def median_distance(x: Floats | Doubles) -> float:
     """Median distance between two different ones of at most 1,000 rows at equal steps; 1 where all are alike.
 
-    O(1,000^2 d) time, 8 MB of memory.
+    O(1,000^2 d) time, 4 MB of memory.
     """
     from scipy.spatial.distance import pdist
 
     rows = np.arange(min(SAMPLE, len(x))) * len(x) // min(SAMPLE, len(x))
     apart = pdist(x[rows].astype(np.float64))
-    apart = apart[apart > 0]
-    return float(np.median(apart)) if len(apart) else 1.0
+    positive = np.count_nonzero(apart)
+    if not positive:
+        return 1.0
+    middle = len(apart) - positive + positive // 2
+    apart.partition(middle)  # np.median sorts out a third place besides, which takes five times as long
+    upper = apart[middle]
+    return float(upper if positive % 2 else (apart[:middle].max() + upper) / 2)
 
 
 def mean_embedding(
@@ -195,15 +215,48 @@ def mean_embedding(
         `tell(stage, done, total)` is told how many chunks of targets are done.
     """
     total = np.zeros(targets.shape[1])
-    shared = one_form(points), weights, one_form(targets), form.terms, form.tables
-    size = CHUNK if len(total) >= 8 * CHUNK else CHUNK // 2  # few targets must do for several threads
+    size = SPAN if len(total) >= 8 * SPAN else SPAN // 2  # few targets must do for several threads
     spans = [(at, min(at + size, len(total))) for at in range(0, len(total), size)]
+    if form.by_products(len(points)):
+        rows = rows_of(points)
+        if targets is points:
+            return _embed_among(rows, weights, form, runner, tell)
+        ends, known = rows_of(targets), (rows, lengths(rows), weights, form)
+        calls: list[Any] = [(*known, ends[a:b], total[a:b]) for a, b in spans]
+        embed: Any = _embed_by_products
+    else:
+        shared = one_form(points), weights, one_form(targets), form.terms, form.tables
+        calls, embed = [(*shared, total[a:b], a) for a, b in spans], _embed
     each = 16 if tell else max(1, len(spans))
     for at in range(0, len(spans), each):
-        runner(_embed, [(*shared, total[a:b], a) for a, b in spans[at : at + each]])
+        with one_blas_thread():
+            runner(embed, calls[at : at + each])
         if tell:
             tell("mean embedding", min(at + each, len(spans)), len(spans))
     return total
+
+
+def rows_of(points: Floats) -> Floats:
+    """Points row by row, float32 (n, d): themselves where they lie so in memory."""
+    return np.ascontiguousarray(points.T)
+
+
+def lengths(rows: Floats) -> Floats:
+    """Squared lengths, float32 (n,)."""
+    return np.asarray(np.einsum("ij,ij->i", rows, rows))
+
+
+def taken(points: Floats, columns: Rows) -> Floats:
+    """Points of these numbers, float32 (d, len(columns)), in memory as they lie."""
+    if points.flags.c_contiguous:
+        return np.ascontiguousarray(points[:, columns])
+    return np.take(points.T, columns, axis=0).T
+
+
+def product_tile(a: Floats, of_a: Floats, b: Floats, of_b: Floats, form: Kernel, out: Floats) -> None:
+    """k(a_i, b_j) of rows by their product, float32 (len(a), len(b)). The squared lengths are `lengths` of the rows."""
+    np.matmul(a, b.T, out=out)
+    settle(out, of_a, of_b, one_form(a), one_form(b), form.terms, form.tables)
 
 
 def squared_mmd(points: Floats, weights: Doubles, form: Kernel, runner: TileRunner = run_serially) -> float:
@@ -215,171 +268,72 @@ def _columns(x: Floats) -> Floats:
     return np.ascontiguousarray(np.asarray(x, np.float32).T)
 
 
-@intrinsic
-def _two_to(typing: Any, power: Any) -> Any:
-    """2^power for a float32 that is a whole number from -126 to 127: its bits written down."""
-
-    def bits(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        whole = builder.fptosi(args[0], ir.IntType(32))
-        exponent = builder.shl(builder.add(whole, ir.Constant(ir.IntType(32), 127)), ir.Constant(ir.IntType(32), 23))
-        return builder.bitcast(exponent, ir.FloatType())
-
-    return numba.types.float32(numba.types.float32), bits
+def kernel_rows(rows: Floats, of_rows: Floats, some: Rows, form: Kernel, runner: TileRunner) -> Floats:
+    """k(rows[some_i], rows[j]) by products, float32 (len(some), n)."""
+    out = np.empty((len(some), len(rows)), np.float32)
+    known = rows[some], of_rows[some], rows, of_rows, form, out
+    with one_blas_thread():
+        runner(_write_rows, [(*known, slice(low, low + TILE)) for low in range(0, len(rows), TILE)])
+    return out
 
 
-@intrinsic
-def _fused(typing: Any, a: Any, b: Any, c: Any) -> Any:
-    """a * b + c, rounded once. IEEE 754 says which number that is, so it is the same on every processor."""
-
-    def product(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fma(*args)
-
-    return a(a, b, c), product
-
-
-@kernel
-def _exp_minus(v: np.float32) -> np.float32:
-    """exp(-v) for v >= 0 in float32, within 1e-7: the same on every processor."""
-    t = -min(v, _LEAST) * _LOG2E
-    whole = (t + _ROUND) - _ROUND
-    f = t - whole
-    p = _fused(f, _fused(f, _fused(f, _E6, _E5), _E4), _E3)
-    return _fused(f, _fused(f, _fused(f, p, _E2), _E1), _ONE) * _two_to(whole)
-
-
-@kernel
-def _squares(point: Floats, x: Floats, start: int, m: int, out: Floats) -> None:
-    """Squared distances of a point to columns start to start + m of x."""
-    rest, low, end = len(point) % 4, np.uint64(start), np.uint64(m)  # unsigned: nothing is counted from the end
-    for c in range(0, max(1, rest)):
-        t = point[c]
-        for j in range(end):
-            t0 = x[c, low + j] - t
-            out[j] = _fused(t0, t0, out[j] if c else _ZERO) if rest else _ZERO
-    for c in range(rest, len(point), 4):
-        p0, p1, p2, p3 = point[c], point[c + 1], point[c + 2], point[c + 3]
-        for j in range(end):
-            t0, t1, t2, t3 = x[c, low + j] - p0, x[c + 1, low + j] - p1, x[c + 2, low + j] - p2, x[c + 3, low + j] - p3
-            out[j] = _fused(t0, t0, _fused(t1, t1, _fused(t2, t2, _fused(t3, t3, out[j]))))
-
-
-@kernel
-def _products(code: int, scale: np.float32, point: Floats, x: Floats, start: int, m: int, out: Floats) -> None:
-    """Products over coordinates: of sin(z)/z, of the cubic B-spline over its peak, or of the triangle 1 - |z|."""
-    for j in range(m):
-        out[j] = _ONE
-    for c in range(len(point)):
-        for j in range(m):
-            z = abs(x[c, start + j] - point[c]) * scale
-            if code == _SINC:
-                if z > 1e-4:
-                    out[j] *= np.float32(math.sin(np.float64(z)) / np.float64(z))
-            elif code == _TRIANGLE:
-                out[j] *= max(_ZERO, _ONE - z)
-            elif z < _ONE:
-                out[j] *= _ONE - np.float32(1.5) * z * z * (_ONE - _HALF * z)
-            else:
-                rest = max(_ZERO, _TWO - z)
-                out[j] *= np.float32(0.25) * rest * rest * rest
-
-
-@kernel
-def _profiles(
-    code: int,
-    scale: np.float32,
-    parameter: float,
-    weight: np.float32,
-    squares: Floats,
-    tables: Floats,
-    term: int,
-    m: int,
-    more: bool,
-    out: Floats,
+def _write_rows(
+    mine: Floats, of_mine: Floats, rows: Floats, of_rows: Floats, form: Kernel, out: Floats, span: slice
 ) -> None:
-    """Weight times the profile of a radial kernel at these squared distances; `more`: added to what is there."""
-    by = scale * scale
-    if code == _GAUSSIAN:
-        half = _HALF * by
-        for j in range(m):
-            out[j] = (out[j] if more else _ZERO) + weight * _exp_minus(squares[j] * half)
-    elif code == _MATERN12:
-        for j in range(m):
-            out[j] = (out[j] if more else _ZERO) + weight * _exp_minus(math.sqrt(squares[j]) * scale)
-    elif code == _MATERN32:
-        for j in range(m):
-            z = math.sqrt(squares[j]) * scale
-            out[j] = (out[j] if more else _ZERO) + weight * ((_ONE + min(z, _LEAST)) * _exp_minus(z))
-    elif code == _MATERN52:
-        for j in range(m):
-            z = math.sqrt(squares[j]) * scale
-            short = min(z, _LEAST)
-            out[j] = (out[j] if more else _ZERO) + weight * ((_ONE + short * (_ONE + short * _THIRD)) * _exp_minus(z))
-    elif code == _IMQ and parameter == 0.5:
-        for j in range(m):
-            out[j] = (out[j] if more else _ZERO) + weight / math.sqrt(_ONE + squares[j] * by)
-    elif code == _IMQ:
-        for j in range(m):
-            out[j] = (out[j] if more else _ZERO) + weight * np.float32(
-                (1.0 + np.float64(squares[j]) * by) ** -parameter
-            )
-    else:
-        steps = np.float32(_PIECES / math.sqrt(_FARTHEST))
-        for j in range(m):
-            if not more:
-                out[j] = _ZERO
-            t = math.sqrt(math.sqrt(squares[j]) * scale) * steps
-            if t < _PIECES:
-                at = int(t)
-                low, high = tables[term, at], tables[term, at + 1]
-                out[j] += weight * (low + np.float32(t - at) * (high - low))
+    part = rows[span]
+    values = scratch("kernel", len(mine), len(part))
+    product_tile(mine, of_mine, part, of_rows[span], form, values)
+    out[:, span] = values
 
 
-@kernel
-def kernel_row(
-    point: Floats, x: Floats, start: int, m: int, terms: Doubles, tables: Floats, squares: Floats, out: Floats
+def _embed_among(rows: Floats, weights: Doubles, form: Kernel, runner: TileRunner, tell: Any) -> Doubles:
+    """The mean embedding of rows at themselves: each pair of different spans is computed once."""
+    total, known, starts = np.zeros(len(rows)), (rows, lengths(rows), weights, form), range(0, len(rows), SPAN)
+    for at in range(0, len(starts), _STRIPS):
+        some = starts[at : at + _STRIPS]
+        with one_blas_thread():
+            strips = runner(_strip, [(*known, low) for low in some])
+        for low, strip in zip(some, strips, strict=True):
+            total[: min(low + SPAN, len(rows))] += strip
+        if tell:
+            tell("mean embedding", min(at + _STRIPS, len(starts)), len(starts))
+    return total
+
+
+def _strip(rows: Floats, of_rows: Floats, weights: Doubles, form: Kernel, low: int) -> Doubles:
+    """What a span of rows gets from itself and from all rows before it, and they from the span."""
+    span = slice(low, low + SPAN)
+    ends, of_ends, mine = rows[span], of_rows[span], weights[span].astype(np.float32)
+    strip, sums, lanes = np.zeros(low + len(ends)), np.empty(len(ends), np.float32), np.empty(WIDE, np.float32)
+    for at in [*range(0, low, PIECE), low]:
+        part = slice(at, min(at + PIECE, low) if at < low else low + SPAN)
+        values = scratch("kernel", len(rows[part]), len(ends))
+        product_tile(rows[part], of_rows[part], ends, of_ends, form, values)
+        _accumulate(values.reshape(-1), weights, at, len(values), sums, strip[low:])
+        if at < low:
+            _accumulate_across(values, mine, lanes, strip[part])
+    return strip
+
+
+def _embed_by_products(
+    rows: Floats, of_rows: Floats, weights: Doubles, form: Kernel, targets: Floats, total: Doubles
 ) -> None:
-    """k(point, x[:, start + j]) for j < m <= CHUNK into `out`; `squares` is room for as many numbers."""
-    _add_row(_ONE, point, x, start, m, terms, tables, squares, False, out)
-
-
-@kernel
-def _add_row(
-    by: np.float32,
-    point: Floats,
-    x: Floats,
-    start: int,
-    m: int,
-    terms: Doubles,
-    tables: Floats,
-    squares: Floats,
-    more: bool,
-    out: Floats,
-) -> None:
-    """`by` times a row of the kernel; `more`: added to what is there."""
-    radial = False
-    for term in range(len(terms)):
-        radial |= terms[term, 0] < _SINC
-    if radial:
-        _squares(point, x, start, m, squares)
-    for term in range(len(terms)):
-        code, scale, weight = int(terms[term, 0]), np.float32(terms[term, 1]), np.float32(terms[term, 3]) * by
-        if code < _SINC:
-            _profiles(code, scale, terms[term, 2], weight, squares, tables, term, m, more or term > 0, out)
-        else:
-            _products(code, scale, point, x, start, m, squares)
-            for j in range(m):
-                out[j] = (out[j] if more or term else _ZERO) + weight * squares[j]
+    """As `_embed`, for targets row by row."""
+    of_targets, sums = lengths(targets), np.empty(len(targets), np.float32)
+    for low in range(0, len(rows), PIECE):
+        part = rows[low : low + PIECE]
+        values = scratch("kernel", len(part), len(targets))
+        product_tile(part, of_rows[low : low + PIECE], targets, of_targets, form, values)
+        _accumulate(values.reshape(-1), weights, low, len(part), sums, total)
 
 
 @kernel
 def _matrix(a: Floats, b: Floats, terms: Doubles, tables: Floats, out: Floats) -> None:
-    squares, values, point = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32), np.empty(len(a), np.float32)
+    squares, values = np.empty(VALUES, np.float32), np.empty(VALUES, np.float32)
     for i in range(a.shape[1]):
-        for c in range(len(a)):
-            point[c] = a[c, i]
-        for start in range(0, b.shape[1], CHUNK):
-            m = min(CHUNK, b.shape[1] - start)
-            kernel_row(point, b, start, m, terms, tables, squares, values)
+        for start in range(0, b.shape[1], VALUES):
+            m = min(VALUES, b.shape[1] - start)
+            tile(a, i, 1, b, start, m, terms, tables, squares, values)
             for j in range(m):
                 out[i, start + j] = values[j]
 
@@ -388,13 +342,45 @@ def _matrix(a: Floats, b: Floats, terms: Doubles, tables: Floats, out: Floats) -
 def _embed(
     points: Floats, weights: Doubles, targets: Floats, terms: Doubles, tables: Floats, total: Doubles, start: int
 ) -> None:
-    """Add each point's weight times its kernel row at the targets from `start` on, points in order, `_TOGETHER` at a time."""
-    squares, values, point = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32), np.empty(len(points), np.float32)
-    m = len(total)
-    for low in range(0, points.shape[1], _TOGETHER):
-        for i in range(low, min(low + _TOGETHER, points.shape[1])):
-            for c in range(len(points)):
-                point[c] = points[c, i]
-            _add_row(np.float32(weights[i]), point, targets, start, m, terms, tables, squares, i > low, values)
+    """Add each point's weight times its kernel row at the targets from `start` on, points in order."""
+    m, n = len(total), points.shape[1]
+    squares, values = np.empty(_TOGETHER * m, np.float32), np.empty(_TOGETHER * m, np.float32)
+    sums = np.empty(m, np.float32)
+    for low in range(0, n, _TOGETHER):
+        rows = min(_TOGETHER, n - low)
+        tile(points, low, rows, targets, start, m, terms, tables, squares, values)
+        _accumulate(values, weights, low, rows, sums, total)
+
+
+@kernel
+def _accumulate(values: Floats, weights: Doubles, first: int, rows: int, sums: Floats, total: Doubles) -> None:
+    """Add rows of values by weight: `_TOGETHER` at a time in float32, these sums in float64."""
+    m = np.uint64(len(total))
+    for low in range(0, rows, _TOGETHER):
+        for i in range(low, min(low + _TOGETHER, rows)):
+            weight, base, more = np.float32(weights[first + i]), np.uint64(i) * m, i > low
+            if more:
+                for j in range(m):
+                    sums[j] += weight * values[base + j]
+            else:
+                for j in range(m):
+                    sums[j] = weight * values[base + j]
         for j in range(m):
-            total[j] += values[j]
+            total[j] += sums[j]
+
+
+@kernel
+def _accumulate_across(values: Floats, weights: Floats, lanes: Floats, total: Doubles) -> None:
+    """Add each row's weighted sum of values: in float32 lane by lane, the lanes' sums in float64."""
+    m = values.shape[1]
+    whole = m - m % WIDE
+    for i in range(len(values)):
+        for lane in range(WIDE):
+            lanes[lane] = np.float32(0)
+        for j in range(0, whole, WIDE):
+            for lane in range(WIDE):
+                lanes[lane] += values[i, j + lane] * weights[j + lane]
+        for lane in range(WIDE):
+            total[i] += lanes[lane]
+        for j in range(whole, m):
+            total[i] += values[i, j] * weights[j]

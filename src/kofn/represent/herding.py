@@ -10,7 +10,7 @@ import numpy as np
 from kofn.core.kernels import KERNELS, kernel_of
 from kofn.items import Items
 from kofn.method import Method, Paper, param
-from kofn.represent.thinning import embedded, embedded_bytes, left_weight, runner_of, summary_of
+from kofn.represent.thinning import embedded, embedded_bytes, left_weight, products_bytes, runner_of, summary_of
 from kofn.rng import Rng
 from kofn.selection import Selection
 
@@ -60,8 +60,9 @@ class Herding(Method):
 
     def select(self, items: Items, k: int, rng: Rng) -> Selection:
         """Take k rows, one by one."""
-        points, bandwidth = embedded(items, self.metric, self.bandwidth)
-        summary = summary_of(points, np.arange(items.n), items, kernel_of(self.kernel, items.d), runner_of(items))
+        form = kernel_of(self.kernel, items.d)
+        points, bandwidth = embedded(items, self.metric, self.bandwidth, form)
+        summary = summary_of(points, np.arange(items.n), items, form, runner_of(items))
         picks = np.zeros(k, np.int64)
         summary.taken[items.have_rows] = True
         summary.grow(picks, 0, growing=True)
@@ -70,7 +71,7 @@ class Herding(Method):
 
     def bytes(self, n: int, d: int, k: int) -> int:
         """The rows; then their mean kernel, the picks' kernel sums and one row of the kernel, or the bandwidth's sample."""
-        return embedded_bytes(n, d, 40 * n + 32 * k)
+        return embedded_bytes(n, d, 40 * n + 32 * k + products_bytes(n, d, 0, n))
 
     def passes(self, n: int, d: int, k: int) -> int:
         """One: the rows stay in memory."""

@@ -9,10 +9,22 @@ from typing import ClassVar
 
 import numpy as np
 
-from kofn.blocks.engine import run_tiles
+from kofn.blocks.engine import Tell, run_tiles
 from kofn.core.block import Block, Doubles, Floats, Rows, TileRunner
 from kofn.core.halving import Summary, halve, split
-from kofn.core.kernels import KERNELS, SAMPLE, Kernel, kernel_of, mean_embedding, median_distance, scale
+from kofn.core.kernels import (
+    KERNELS,
+    MANY,
+    PIECE,
+    SAMPLE,
+    SPAN,
+    Kernel,
+    kernel_of,
+    mean_embedding,
+    median_distance,
+    scale,
+    taken,
+)  # fmt: skip
 from kofn.items import Items
 from kofn.method import Method, Paper, param
 from kofn.rng import Rng
@@ -103,8 +115,8 @@ class Thinning(Method):
         each = np.full(k, left_weight(items) / k)
         if k == len(free):
             return Selection(indices=free.astype(np.int64), weights=each)
-        points, bandwidth = embedded(items, self.metric, self.bandwidth)
         form = kernel_of(self.kernel, items.d, self.algorithm)
+        points, bandwidth = embedded(items, self.metric, self.bandwidth, form)
         runner = runner_of(items)
         plan = self._plan(len(free), items.d, k)
         slots = resampled(free, items.row_weights, k << plan.rounds, rng)
@@ -166,7 +178,7 @@ class Thinning(Method):
         wide = min(n, k << max(1, plan.thin))
         candidates = (48 * n if plan.whole else wide * (4 * d + 64)) * bool(self.rounds)
         working = max(25 * (k << plan.rounds), 8 * wide * (d + 4) + candidates)
-        return embedded_bytes(n, d, 26 * n + working + 64 * k)
+        return embedded_bytes(n, d, 26 * n + working + 64 * k + products_bytes(n, d, k, n if plan.whole else wide))
 
     def passes(self, n: int, d: int, k: int) -> int:
         """One: the rows stay in memory."""
@@ -258,9 +270,9 @@ def left_weight(items: Items) -> float:
     return float(items.row_weights.sum() - items.row_weights[items.have_rows].sum())
 
 
-def embedded(items: Items, metric: str, bandwidth: float | None) -> tuple[Floats, float]:
-    """All rows scaled for a kernel, float32 (d, n), and the bandwidth."""
-    points = np.empty((items.d, items.n), np.float32)
+def embedded(items: Items, metric: str, bandwidth: float | None, form: Kernel) -> tuple[Floats, float]:
+    """All rows scaled for a kernel, float32 (d, n), in memory as it wants them, and the bandwidth."""
+    points = np.empty((items.d, items.n), np.float32, order="F" if form.by_products(items.d) else "C")
     for _ in items.blocks(metric).here.map(_write_columns, points):
         pass
     if bandwidth is None:
@@ -272,7 +284,20 @@ def embedded(items: Items, metric: str, bandwidth: float | None) -> tuple[Floats
 def embedded_bytes(n: int, d: int, working: int) -> int:
     """Bytes of all rows scaled, with what follows or the distances of the bandwidth's sample, whichever is more."""
     sample = min(n, SAMPLE)
-    return 4 * n * d + max(working, 9 * sample**2 + 24 * sample * d) + 8 * n
+    return 4 * n * d + max(working, 4 * sample**2 + 24 * sample * d) + 8 * n
+
+
+def products_bytes(n: int, d: int, k: int, candidates: int) -> int:
+    """Bytes beside the rows where kernels are computed from products of them.
+
+    A tile of products, the rows that are multiplied, the strips of the mean embedding, rows that are no candidates, lengths,
+    and the picks' rows of the kernel.
+    """
+    if d < MANY:
+        return 0
+    others = n - candidates if candidates > n // 2 else 0
+    rows = max(4 * min(k, d) * candidates + 300 * candidates, 4 * d * (others + min(2 * n, 1_280)) + 32 * n)
+    return 4 * min(n, PIECE) * min(n, SPAN) + rows + 20 * n
 
 
 def _write_columns(block: Block, points: Floats) -> None:
@@ -281,14 +306,31 @@ def _write_columns(block: Block, points: Floats) -> None:
 
 def summary_of(points: Floats, candidates: Rows, items: Items, form: Kernel, runner: TileRunner) -> Summary:
     """A summary of `have` alone, to be completed by some of the candidates (ascending row numbers)."""
-    there = points if len(candidates) == points.shape[1] else np.ascontiguousarray(points[:, candidates])
+    there = points if len(candidates) == points.shape[1] else taken(points, candidates)
     shares = items.row_weights / items.row_weights.sum()
-    embedding = mean_embedding(points, shares, there, form, runner, items.run.tell)
+    embedding = _embedding_of(points, shares, there, candidates, form, runner, items.run.tell)
     sums = np.zeros(len(candidates))
     if len(items.have_rows):
-        mine = np.ascontiguousarray(points[:, items.have_rows])
+        mine = taken(points, items.have_rows)
         sums = mean_embedding(mine, np.ones(mine.shape[1]), there, form, runner)
-    return Summary(there, embedding, sums, len(items.have_rows), np.zeros(len(candidates), np.bool_), form)
+    return Summary(there, embedding, sums, len(items.have_rows), np.zeros(len(candidates), np.bool_), form, runner)
+
+
+def _embedding_of(
+    points: Floats,
+    shares: Doubles,
+    there: Floats,
+    candidates: Rows,
+    form: Kernel,
+    runner: TileRunner,
+    tell: Tell | None,
+) -> Doubles:
+    n = len(shares)
+    if not form.by_products(len(points)) or not n // 2 < len(candidates) < n:
+        return mean_embedding(points, shares, there, form, runner, tell)
+    others = np.setdiff1d(np.arange(n), candidates, assume_unique=True)
+    among = mean_embedding(there, shares[candidates], there, form, runner, tell)  # pairs of them are computed once
+    return among + mean_embedding(taken(points, others), shares[others], there, form, runner)
 
 
 def runner_of(items: Items) -> TileRunner:
