@@ -80,7 +80,7 @@ def test_plan_takes_the_options_of_select_but_those_that_only_write(capsys):
         return set(re.findall(r"\n  (--?[\w-]+)", help_of(command, capsys)))
 
     writing = {"--out", "--order", "--force", "--report", "--show", "--layout"}
-    texts = {"--text", "--model", "--cache"}
+    texts = {"--text", "--model"}
     running = {"--address", "--checkpoint"}
     assert (
         options("select") - options("plan") == writing | texts | running

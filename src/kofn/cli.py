@@ -10,6 +10,7 @@ import typer
 from kofn.options import (
     ADDRESS,
     CACHE,
+    CACHE_OF_TEXTS,
     CHECKPOINT,
     DATA,
     DEBUG,
@@ -143,7 +144,7 @@ def compare(
     features: FEATURES = None,
     text: TEXT = None,
     model: MODEL = None,
-    cache: CACHE = None,
+    cache: CACHE_OF_TEXTS = None,
     dtype: DTYPE = None,
     label: Annotated[
         str | None, typer.Option(metavar="COL", help="Label column: adds label metrics and probes on rows set aside.")
@@ -255,6 +256,7 @@ def plan(
     settings: SET = None,
     embedding: EMBEDDING = None,
     features: FEATURES = None,
+    cache: CACHE = None,
     dtype: DTYPE = None,
     score: SCORE = None,
     group: GROUP = None,
@@ -279,7 +281,7 @@ def plan(
     from kofn.commands_plan import run_plan
 
     run_plan(
-        data, k, method=method, settings=settings or [], as_json=as_json, embedding=embedding, features=features,
+        data, k, method=method, settings=settings or [], as_json=as_json, embedding=embedding, features=features, cache=cache,
         dtype=dtype, score=score, group=group, label=label, id=id, have=have, metric=metric, seed=seed, memory=memory,
         threads=threads, engine=engine, invalid=invalid,
     )  # fmt: skip
@@ -361,7 +363,7 @@ def verify(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code: 0 ok, 2 wrong usage or bad input, 1 a fault of ours, 130 Ctrl-C."""
-    from kofn.errors import KofnError
+    from kofn.errors import KofnError, Stopped
 
     given = sys.argv[1:] if argv is None else argv
     try:
@@ -371,8 +373,10 @@ def main(argv: list[str] | None = None) -> int:
         if "--debug" in given:
             raise
         return _say(f"error: {error}", 2)
-    except KeyboardInterrupt as stopped:
-        return _say(f"stopped; {stopped or 'nothing was written'}", 130)
+    except Stopped as stopped:
+        return _say(f"stopped; {stopped}", 130)
+    except KeyboardInterrupt:
+        return _say("stopped; nothing was written", 130)
     except BrokenPipeError:
         return 1
     except Exception as error:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kofn.errors import OutputError, ParameterError, UsageError
+from kofn.errors import OutputError, ParameterError, Stopped, UsageError
 
 
 def run_select(
@@ -56,12 +56,13 @@ def run_select(
         raise UsageError(f"{option} is about the page; add --report page.html, or leave it out")
     if given.get("text") is not None and given.get("cache") is None:
         given["cache"] = os.path.join(os.path.dirname(os.path.expanduser(out)), FOLDER)
+    cache = None if given.get("text") is not None else given.get("cache")
     check_options(engine, threads, given["invalid"], address)
     began = time.perf_counter()
     with (
         _going_on(checkpoint),
         Progress(lines=as_json) as progress,
-        running(threads, progress, engine, address, checkpoint) as run,
+        running(threads, progress, engine, address, checkpoint, cache) as run,
     ):
         columns = {role: given.pop(role) for role in ("label", "score", "group")}
         selection = choose(
@@ -105,7 +106,7 @@ def _going_on(checkpoint: str | None) -> Iterator[None]:
     except KeyboardInterrupt:
         if checkpoint is None:
             raise
-        raise KeyboardInterrupt(f"what was finished is kept in {checkpoint}: the same command goes on there") from None
+        raise Stopped(f"what was finished is kept in {checkpoint}: the same command goes on there") from None
 
 
 def _show(selection: Any, data: str, page: str, out: str, **given: Any) -> None:
@@ -116,7 +117,7 @@ def _show(selection: Any, data: str, page: str, out: str, **given: Any) -> None:
         with Progress() as progress:
             report(selection, data, page, subset=out, progress=progress, **given)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{out} is written, {page} is not") from None
+        raise Stopped(f"{out} is written, {page} is not") from None
 
 
 def _check_look(data: str, show: str | None, layout: str) -> None:

@@ -49,3 +49,7 @@ class CheckpointError(KofnError):
 
 class MissingExtra(KofnError):
     """An optional dependency is not installed; the message is the pip command."""
+
+
+class Stopped(Exception):
+    """Ctrl-C, where something is left of the run: the message says what."""

@@ -79,7 +79,9 @@ def select(
     model : str, optional
         The model for `text`: a folder, or a name on the Hugging Face hub; default "sentence-transformers/all-MiniLM-L6-v2".
     cache : str, optional
-        Folder for the vectors of `text`; default "kofn-texts".
+        Folder for the rows of files: the first pass over them writes their vectors there, later passes and runs read that;
+        on a cluster, on every machine's own disk. Rows of files that have changed are read and written anew. Can be deleted
+        at any time. With `text`, the folder for the texts' vectors; default "kofn-texts". Never changes the picks.
     label, score, group, weight, id : str or array (n,), optional
         Columns. Higher score means more wanted. `label` is only reported on; `id` names the picks.
     have : str, path, Selection or array, optional
@@ -130,7 +132,7 @@ def select(
     """
     check_options(engine, threads, invalid, address)
     columns = {"label": label, "score": score, "group": group, "weight": weight}
-    with running(threads, progress, engine, address, checkpoint) as run:
+    with running(threads, progress, engine, address, checkpoint, None if text is not None else cache) as run:
         return choose(
             run, data, k, method=method, embedding=embedding, features=features, text=text, model=model, cache=cache,
             columns=columns, id=id, have=have, metric=metric, seed=seed, memory=memory, invalid=invalid, dtype=dtype,
@@ -142,7 +144,8 @@ def choose(
     run: Run, data: Any, k: Any, *, seed: int, text: str | None, model: str | None, cache: str | None, **given: Any
 ) -> Selection:
     """`select` on a run that is open already; `given` is what `prepare` takes."""
-    request = prepare(data, k, run=run, texts=texts_of(text, model, cache), seed=seed, **given)
+    texts = texts_of(text, model, None if text is None else cache)  # without texts it is the run's, for rows of files
+    request = prepare(data, k, run=run, texts=texts, seed=seed, **given)
     return carry_out(request, Rng(seed))
 
 
@@ -153,15 +156,21 @@ def running(
     engine: str = "local",
     address: str | None = None,
     checkpoint: str | None = None,
+    cache: str | None = None,
 ) -> Iterator[Run]:
-    """How work is run, as the options of `select` say it; a cluster that is started for it ends with the block."""
+    """How work is run, as the options of `select` say it; a cluster that is started for it ends with the block.
+
+    `cache` is the folder for the rows of files.
+    """
     from kofn.blocks.checkpoint import Checkpoint
+    from kofn.blocks.slabcache import cache_folder
 
     run = Run(
         threads,
         progress,
         ended=getattr(progress, "pass_ended", None),
         checkpoint=None if checkpoint is None else Checkpoint(checkpoint),
+        cache=None if cache is None else cache_folder(cache),
     )
     if engine == "local":
         yield run

@@ -135,6 +135,11 @@ def _read(data: Any, embedding: Any, dtype: str | None, run: Run) -> Source:
         return _of_array(data.tocsr(), embedding, run)
     if isinstance(data, np.ndarray):
         return _of_array(data, embedding, run)
+    if type(data).__module__.startswith("ray.data"):
+        raise UsageError(
+            "a ray.data.Dataset has no stable row numbers, so nobody could repeat or check the choice; write it down first, "
+            "dataset.write_parquet(folder), and give the folder"
+        )
     from kofn.blocks.tables import is_table, table_dataset
 
     if is_table(data):

@@ -48,8 +48,9 @@ MODEL = Annotated[
 ]
 CACHE = Annotated[
     str | None,
-    typer.Option(metavar="DIR", help="Where the vectors of --text are kept; kofn-texts beside the output."),
+    typer.Option(metavar="DIR", help="Keep rows of files there, for later passes and runs; with --text, its vectors."),
 ]
+CACHE_OF_TEXTS = Annotated[str | None, typer.Option(metavar="DIR", help="With --text: where its vectors are kept.")]
 DTYPE = Annotated[
     str | None, typer.Option(metavar="TYPE", help="Numbers in a fixed-size binary embedding: float16, float32, ...")
 ]

@@ -8,11 +8,13 @@ from typing import Any
 
 from kofn.blocks import Run
 from kofn.blocks.footers import Footers
-from kofn.footprint import bytes_read, memory_held, passes_of, process_peak
+from kofn.blocks.slabcache import cache_folder
+from kofn.footprint import bytes_read, held_on_ray, memory_held, passes_of, process_peak
 from kofn.front import MEMORY
+from kofn.gone_on import check_in_files
 from kofn.method import Method
 from kofn.probing import Probe, probe
-from kofn.request import Request, check_options, prepare
+from kofn.request import Request, check_cached, check_options, prepare
 from kofn.rng import Rng
 
 
@@ -34,10 +36,12 @@ class Plan:
     passes : int
         How often the rows are read from beginning to end.
     reads : dict of int
-        Bytes: `a_pass` over the embedding, `rows` in all passes, `columns`, `footers`, `picks` (at most), `total`.
+        Bytes: `a_pass` over the embedding in the files, `rows` in all passes, `columns`, `footers`, `picks` (at most);
+        `remote`: of all these, from where the files lie; `local`: from the cache; `total`.
     memory : dict of int
         Bytes at most: `process` (measured: Python, libraries and the columns that were loaded), `method`, `columns`,
-        `kernels`, `rows` in flight, `files`, `picks`, and `total`, which the process's peak does not exceed.
+        `kernels`, `rows` in flight, `files`, `picks`, and `total`, which the process's peak does not exceed. With engine="ray"
+        all of these are the driver's, with `ray`, and `worker` is what each worker takes at most.
     limit : int
         What `memory=` allows the method.
     seconds : (float, float) or None
@@ -106,13 +110,18 @@ class Plan:
             return f"nothing from disk; {_times(self.passes)} over rows in memory"
         over = f"{_times(self.passes)} over the embedding"
         if self.passes:
-            over += f", {size(reads['a_pass'])}" + (" each" if self.passes > 1 else "")
+            lying = " in the files" if reads["local"] else ""
+            over += f", {size(reads['a_pass'])}" + (" each" if self.passes > 1 else "") + lying
         columns = f"columns {size(reads['columns'])}, " if reads["columns"] else ""
-        return f"{over}, {columns}the picks at most {size(reads['picks'])}; {size(reads['total'])} in all at most"
+        kept = f", {size(reads['local'])} of it from the cache" if reads["local"] else ""
+        return f"{over}, {columns}the picks at most {size(reads['picks'])}; {size(reads['total'])} in all at most{kept}"
 
     def _memory(self) -> str:
-        parts = [f"{name} {size(held)}" for name, held in self.memory.items() if name != "total" and held]
-        return f"at most {size(self.memory['total'])} ({', '.join(parts)})"
+        parts = [
+            f"{name} {size(held)}" for name, held in self.memory.items() if name not in ("total", "worker") and held
+        ]
+        worker = f"; each worker at most {size(self.memory['worker'])}" if "worker" in self.memory else ""
+        return f"at most {size(self.memory['total'])} ({', '.join(parts)}){worker}"
 
     def _time(self) -> str:
         if self.seconds is None:
@@ -130,6 +139,7 @@ def plan(
     method: str | Method = "auto",
     embedding: Any = None,
     features: Any = None,
+    cache: str | None = None,
     label: Any = None,
     score: Any = None,
     group: Any = None,
@@ -169,22 +179,31 @@ def plan(
     0
     """
     check_options(engine, threads, invalid)
+    on_ray = engine == "ray"
     Rng(seed)
     columns = {"label": label, "score": score, "group": group, "weight": weight}
     request = prepare(
         data, k, method=method, embedding=embedding, features=features, columns=columns, id=id, have=have, metric=metric,
         invalid=invalid, memory=memory, dtype=dtype, run=Run(threads, progress), params=params,
     )  # fmt: skip
-    return plan_of(request)
+    if on_ray:
+        check_in_files(request.source, "engine='ray' is")
+    if cache is None:
+        return plan_of(request, on_ray=on_ray)
+    check_cached(request.source)
+    return plan_of(request, cache_folder(cache), on_ray=on_ray)
 
 
-def plan_of(request: Request) -> Plan:
-    """The plan of a checked request."""
+def plan_of(request: Request, cache: str | None = None, *, on_ray: bool = False) -> Plan:
+    """The plan of a checked request; `cache` is the folder for the rows of files, which nothing is written to here."""
     method, items, parts_of = request.method, request.items, request.lifted
     process = process_peak()  # before the probe, which takes memory of its own
-    reads = bytes_read(request, parts_of)
     parts = 1 if parts_of is None else -(-items.n // parts_of.part)
+    dealing = on_ray and parts_of is not None and parts_of.deal == "hash"
+    extra = min(parts, items.run.workers) - 1 if dealing else 0
+    reads = bytes_read(request, parts_of, cache, extra)
     measured = _measure(request)
+    held = memory_held(request, parts_of, process, warm=bool(measured.rows) and not measured.compiled)
     lifted = parts_of.words() if parts_of is not None else "streamed" if method.streams else "in memory"
     planned = Plan(
         method=method.name,
@@ -196,15 +215,22 @@ def plan_of(request: Request) -> Plan:
         part=items.n if parts_of is None else parts_of.part,
         parts=parts,
         guarantee=(method.claims if parts_of is None else method.lifts) or "none",
-        passes=passes_of(request, parts_of),
+        passes=passes_of(request, parts_of) + extra,
         reads=reads,
-        memory=memory_held(request, parts_of, process),
+        memory=held_on_ray(request, parts_of, held) if on_ray else held,
         limit=request.memory,
         seconds=None,
         probe=asdict(measured),
-        notes=list(request.notes),
+        notes=list(request.notes) + [_workers(request)] * on_ray,
     )
     return replace(planned, seconds=_seconds(planned, measured, request))
+
+
+def _workers(request: Request) -> str:
+    return (
+        f"counted on {request.items.run.workers} blocks at a time (--threads), each worker as fast as this process; the cluster "
+        "was not asked"
+    )
 
 
 def _measure(request: Request) -> Probe:
@@ -222,8 +248,11 @@ def _seconds(planned: Plan, measured: Probe, request: Request) -> tuple[float, f
     dataset = request.source.dataset
     readers = 1 if dataset is None else min(request.items.run.workers, len(dataset.groups))
     once = _bytes_of_embedding(request)
-    passes = planned.reads["rows"] / once if once else 0.0
+    reads = planned.reads
+    passes = reads["a_pass"] * planned.passes / once if once else 0.0
     low, high = measured.reading(request.source.n, passes, readers)
+    if reads["local"]:  # at best these passes cost nothing; at worst as much as those over the files
+        low, _ = measured.reading(request.source.n, (reads["rows"] - reads["local"]) / once, readers)
     picks = planned.reads["picks"] * measured.byte
     return max(low, working[0]) + picks / 4 / readers, high + working[1] + 2 * picks
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from kofn.core.blas import one_blas_thread
 from kofn.core.block import SLAB, Floats, Rows
+from kofn.core.jit import compilations
 from kofn.errors import KofnError
 from kofn.items import Items
 from kofn.method import is_matrix
@@ -39,6 +40,8 @@ class Probe:
         Rows that it chose among them.
     half, whole : float
         Seconds that it took on half of these rows, and on all.
+    compiled : bool
+        Whether kernels were compiled for it, which the next process will find on disk.
     problem : str
         Why it could not be tried.
     """
@@ -50,6 +53,7 @@ class Probe:
     picks: int = 0
     half: float = 0.0
     whole: float = 0.0
+    compiled: bool = False
     problem: str = ""
 
     def reading(self, n: int, passes: float, readers: int) -> tuple[float, float]:
@@ -87,7 +91,9 @@ def probe(request: Request, row_bytes: int, stored_row_bytes: float) -> Probe:
         measured["byte"] = _time_of_a_byte(request, row_bytes, stored_row_bytes)
     try:
         x, rows = _slab(request, measured)
-        return Probe(**measured, **_try(request, x, rows))
+        with compilations() as compiled:
+            tried = _try(request, x, rows)
+        return Probe(**measured, **tried, compiled=bool(compiled))
     except KofnError as error:
         return Probe(**measured, problem=str(error))
 

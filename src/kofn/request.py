@@ -90,6 +90,12 @@ def texts_of(column: str | None, model: str | None, folder: str | None) -> Texts
     return Texts(column, model or MODEL, folder or FOLDER)
 
 
+def check_cached(source: Source) -> None:
+    """Raise UsageError where a cache would keep nothing: for rows that are in memory already."""
+    if source.array is not None or source.dataset is None or not source.dataset.files[0].path:
+        raise UsageError("cache keeps the rows of files, but these are in memory already; leave it out, or give a path")
+
+
 def prepare(
     data: Any, k: Any, *, method: str | Method, embedding: Any, columns: dict[str, Any], id: Any,
     have: Any, metric: str | None, invalid: str, memory: Any, dtype: str | None, run: Run, params: dict[str, Any],
@@ -98,6 +104,11 @@ def prepare(
     """Check everything that can be checked before the first row is read."""
     limit = memory_bytes(memory)
     if isinstance(data, Items):
+        if run.cluster is not None or run.checkpoint is not None:
+            what = "checkpoint" if run.cluster is None else "engine='ray'"
+            raise UsageError(
+                f"{what} is for data in files, and ready Items are read as they were opened; give their path"
+            )
         if invalid == "drop":
             raise UsageError(
                 "invalid='drop' works on data, not on ready Items; leave the rows out before you make them"
@@ -111,7 +122,9 @@ def prepare(
         source = read_source(data, embedding=embedding, features=features, texts=texts, dtype=dtype, run=run)
     roles = {**columns, "id": id, "have": have}
     if run.checkpoint is not None or run.cluster is not None:
-        check_in_files(source, run)
+        check_in_files(source, "engine='ray' is" if run.cluster is not None else "checkpoint is")
+    if run.cache is not None:
+        check_cached(source)
     if run.checkpoint is not None:
         request = {
             "method": method,

@@ -172,7 +172,8 @@ def _made(rounds: TwoRound, items: Items, k: int, rng: Rng, mine: Sequence[int])
     # In their order parts are read alone; by hash each call reads all rows, so there are no more calls than workers.
     calls = len(mine) if rounds.deal == "consecutive" else min(len(mine), cluster.workers)
     cut = [mine[at * len(mine) // calls : (at + 1) * len(mine) // calls] for at in range(calls)]
-    sent = replace(items, embeddings=items.embeddings.again(Run(threads=1)), run=Run(threads=1))
+    alone = Run(threads=1, cache=items.run.cache)
+    sent = replace(items, embeddings=items.embeddings.again(alone), run=alone)
     shared = (rounds, sent, k, rng)
     for found in cluster.map(
         _picks_of, shared, [(each,) for each in cut], lambda at: f"parts {cut[at][0]} to {cut[at][-1]}"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from secrets import token_hex
 from tempfile import NamedTemporaryFile
 from typing import Any
 
@@ -19,6 +22,9 @@ import numpy as np
 from kofn.errors import CheckpointError, OutputError
 
 DIGEST = 16
+
+GONE = ".forgotten-"
+"""What the folders of runs that are being deleted are called."""
 
 
 class Checkpoint:
@@ -36,6 +42,7 @@ class Checkpoint:
     def __init__(self, folder: str) -> None:
         self.root = Path(folder).expanduser()
         self.folder: Path | None = None
+        self.state = b""
         self.passes = 0
 
     def begin(self, asked: dict[str, Any], state: dict[str, Any]) -> None:
@@ -54,9 +61,12 @@ class Checkpoint:
             When it has.
         """
         self.folder, self.passes = self.root / digest_of(asked)[:DIGEST], 0
+        self.state = digest_of(_plain(state)).encode()
         record = self.folder / "run.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            for left in self.root.glob(f"{GONE}*"):  # of a run that was killed while it was being forgotten
+                shutil.rmtree(left, ignore_errors=True)
             if record.is_file():
                 self._same(json.loads(record.read_text())["state"], state)
             else:
@@ -64,7 +74,7 @@ class Checkpoint:
                 write_atomically(record, text.encode())
         except OSError as error:
             raise _no_room(self.root, error) from error
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"{record} is damaged; delete {self.folder} and run again") from error
@@ -73,12 +83,16 @@ class Checkpoint:
         """The results of the next pass of the run; of its parts where it is run in parts."""
         assert self.folder is not None, "begin comes first"
         self.passes += 1
-        return Results(self.folder / f"pass-{self.passes:04d}-{digest_of(identity)[:DIGEST]}", self.root)
+        return Results(self.folder / f"pass-{self.passes:04d}-{digest_of(identity)[:DIGEST]}", self.root, self.state)
 
     def forget(self) -> None:
         """Delete what was kept of this run: its results are written."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder is None:
+            return
+        gone = self.root / f"{GONE}{token_hex(8)}"
+        with suppress(OSError):
+            os.rename(self.folder, gone)  # at one stroke: a folder without its record would be taken for a new one
+            shutil.rmtree(gone, ignore_errors=True)
 
     def _same(self, then: dict[str, Any], now: dict[str, Any]) -> None:
         changed = [name for name in {**then, **now} if then.get(name) != _plain(now.get(name))]
@@ -92,10 +106,14 @@ class Checkpoint:
 
 
 class Results:
-    """Results of one pass on disk, a file a slab: whole or not at all, and refused where they are damaged."""
+    """Results of one pass on disk, a file a slab: whole or not at all, and made anew where they are damaged.
 
-    def __init__(self, folder: Path, root: Path) -> None:
-        self.folder, self.root = folder, root
+    Every file vouches for the state that it was made from (`Checkpoint.begin`), so what another run has left in the folder,
+    or one that was killed while it deleted it, is never taken for what it is not.
+    """
+
+    def __init__(self, folder: Path, root: Path, state: bytes = b"") -> None:
+        self.folder, self.root, self.state = folder, root, state
 
     def known(self) -> frozenset[int]:
         """Numbers of the slabs whose results are there."""
@@ -105,12 +123,14 @@ class Results:
             return frozenset()
 
     def load(self, slab: int, compute: Callable[[], Any]) -> Any:
-        """The result that was kept; made and kept anew where the file is damaged."""
+        """The result that was kept; made and kept anew where the file is damaged, or gone: another run may be done with it."""
         try:
             data = self._path(slab).read_bytes()
+        except FileNotFoundError:
+            data = b""
         except OSError as error:
             raise CheckpointError(f"{self._path(slab)} cannot be read ({error}); delete it and run again") from error
-        if data[:DIGEST] != _check(data[DIGEST:]):
+        if data[:DIGEST] != self._check(data[DIGEST:]):
             return self.keep(slab, compute())
         return pickle.loads(data[DIGEST:])
 
@@ -118,14 +138,17 @@ class Results:
         """Write the result, and hand it back."""
         body = pickle.dumps(result, protocol=5)
         try:
-            self.folder.mkdir(exist_ok=True)
-            write_atomically(self._path(slab), _check(body) + body)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._path(slab), self._check(body) + body)
         except OSError as error:
             raise _no_room(self.root, error) from error
         return result
 
     def _path(self, slab: int) -> Path:
         return self.folder / f"{slab:07d}"
+
+    def _check(self, body: bytes) -> bytes:
+        return blake2b(body, key=self.state, digest_size=DIGEST).digest()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -173,16 +196,11 @@ def _add(update: Callable[[Any], None], value: Any) -> None:
         update(pickle.dumps(value, protocol=5))
 
 
-def _check(body: bytes) -> bytes:
-    return blake2b(body, digest_size=DIGEST).digest()
-
-
 def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
 def _no_room(folder: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"the checkpoint in {str(folder)!r} could not be written: {error.strerror or error}; free room and run again: "
-        "what was finished is kept"
-    )
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    mend = "free room and run again: what was finished is kept" if full else "give a folder that can be written to"
+    return OutputError(f"the checkpoint in {str(folder)!r} could not be written: {error.strerror or error}; {mend}")

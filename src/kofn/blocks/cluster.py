@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import platform
+import socket
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,9 @@ DEATHS = 8
 
 PATIENCE = 60
 """Seconds without a processor in the cluster after which waiting is given up."""
+
+KNOCK = 10
+"""Seconds in which a cluster must answer at its address."""
 
 STORE = 1 << 29
 """Bytes of shared memory for a cluster that is started here: shared values and results pass through it."""
@@ -53,6 +57,7 @@ class _Failed:
 
     error: KofnError
     final: bool
+    unnamed: bool = False
 
 
 class Cluster:
@@ -78,10 +83,11 @@ class Cluster:
 
     @property
     def nodes(self) -> list[str]:
-        """Ids of the machines that are there, in order."""
+        """Ids of the machines that are there, in the order of their addresses."""
         import ray
 
-        return sorted(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1)
+        alive = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        return [name for _, name in sorted((node["NodeManagerAddress"], node["NodeID"]) for node in alive)]
 
     def map(
         self,
@@ -129,11 +135,12 @@ class _Calls:
 
         self.ray, self.cluster, self.calls, self.describe, self.homes = ray, cluster, calls, describe, homes
         self.workers = cluster.workers
-        self.remote = ray.remote(num_cpus=1, max_retries=0)(carry_out)
+        self.remote = ray.remote(num_cpus=1, max_retries=0, num_returns=2)(carry_out)
         # In a list, so that a worker takes it apart once and not at every call.
         self.payload = [ray.put((Environment.here(), fn, shared))]
-        self.running: dict[Any, int] = {}
-        self.done: dict[int, Any] = {}
+        # By the object that says how a call ended: its number, and its result.
+        self.running: dict[Any, tuple[int, Any]] = {}
+        self.done: dict[int, Any] = {}  # results stay where they were made until they are due
         self.failures: dict[int, int] = {}
         self.deaths: dict[int, int] = {}
 
@@ -142,16 +149,17 @@ class _Calls:
         ahead = 2 * self.workers + 2
         try:
             for due in range(len(self.calls)):
-                while due not in self.done:
+                while (found := self._fetched(due)) is self:
                     while submitted < len(self.calls) and len(self.running) < self._room() and submitted < due + ahead:
                         self._submit(submitted)
                         submitted += 1
                     idle = 0 if self._collect() else idle + 1
                     self._look_for_processors(idle)
-                yield _unless_failed(self.done.pop(due))
+                yield found
         finally:
-            for each in self.running:
-                self.ray.cancel(each, force=False)
+            if self.ray.is_initialized():  # an iteration that nobody ended may outlive its cluster
+                for each in self.running:
+                    self.ray.cancel(each, force=False)
 
     def _room(self) -> int:
         """Calls that may be with the cluster: one for each worker is queued, except where their number was asked for."""
@@ -163,24 +171,39 @@ class _Calls:
             from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(self.homes[at], soft=True)
-        self.running[self.remote.options(**options).remote(self.payload, self.calls[at])] = at
+        ended, result = self.remote.options(**options).remote(self.payload, self.calls[at])
+        self.running[ended] = at, result
+
+    def _fetched(self, due: int) -> Any:
+        """The result that is due; self where it is not there yet. Raises what the call failed by."""
+        found = self.done.pop(due, self)
+        if isinstance(found, _Failed):
+            raise found.error
+        if found is self:
+            return self
+        try:
+            return pickle.loads(self.ray.get(found))
+        except self.ray.exceptions.RayError as error:  # gone with the machine that held it
+            self._given_out_again(due, self.deaths, DEATHS, _worker_lost(self.describe(due), error))
+            return self
 
     def _collect(self) -> bool:
         """Take in what is finished, waiting for a second; whether something was."""
         ready, _ = self.ray.wait(list(self.running), timeout=1.0)
         for each in ready:
-            at = self.running.pop(each)
+            at, result = self.running.pop(each)
             try:
-                found = self.ray.get(each)
+                failed = self.ray.get(each)
             except self.ray.exceptions.RayTaskError as error:  # it could not even be unpacked there
-                found = _Failed(_not_unpacked(error), final=True)
+                self.done[at] = _Failed(_not_unpacked(error), final=True)
             except self.ray.exceptions.RayError as error:
                 self._given_out_again(at, self.deaths, DEATHS, _worker_lost(self.describe(at), error))
-                continue
-            if isinstance(found, _Failed) and not found.final:
-                self._given_out_again(at, self.failures, FAILURES, found.error)
             else:
-                self.done[at] = found
+                if failed is None or failed.final:
+                    self.done[at] = failed or result
+                    continue
+                why = EngineError(f"{self.describe(at)}: {failed.error}") if failed.unnamed else failed.error
+                self._given_out_again(at, self.failures, FAILURES, why)
         return bool(ready)
 
     def _given_out_again(self, at: int, counts: dict[int, int], most: int, error: KofnError) -> None:
@@ -199,20 +222,23 @@ class _Calls:
             )
 
 
-def carry_out(payload: list[Any], call: tuple[Any, ...]) -> Any:
-    """What a worker does with one call: the result, or `_Failed`."""
+def carry_out(payload: list[Any], call: tuple[Any, ...]) -> tuple[_Failed | None, bytes | None]:
+    """What a worker does with one call: (None, the result), or (how it failed, None).
+
+    The result is packed here: arrays that Ray packs come back read-only, and methods may go on with what they got.
+    """
     expected, fn, shared = _taken_apart(payload[0])
     found = Environment.here()
     if found != expected:
-        return _Failed(_differs(expected, found), final=True)
+        return _Failed(_differs(expected, found), final=True), None
     try:
         with one_blas_thread():
-            return fn(*shared, *call)
+            return None, pickle.dumps(fn(*shared, *call), protocol=5)
     except KofnError as error:
-        return _Failed(_that_travels(error), final=isinstance(error, InvalidRows | UsageError))
+        return _Failed(_that_travels(error), final=isinstance(error, InvalidRows | UsageError)), None
     except Exception as error:
         line = "".join(traceback.format_exception_only(error)).strip().splitlines()[0]
-        return _Failed(EngineError(f"a worker failed: {line}"), final=False)
+        return _Failed(EngineError(f"a worker failed: {line}"), final=False, unnamed=True), None
 
 
 _payloads: OrderedDict[str, Any] = OrderedDict()
@@ -236,12 +262,6 @@ def _that_travels(error: KofnError) -> KofnError:
     except Exception:
         return EngineError(str(error))
     return error
-
-
-def _unless_failed(found: Any) -> Any:
-    if isinstance(found, _Failed):
-        raise found.error
-    return found
 
 
 def _differs(expected: Environment, found: Environment) -> EngineError:
@@ -301,27 +321,55 @@ def ray_cluster(address: str | None = None, workers: int | None = None) -> Itera
     except ImportError:
         raise MissingExtra("engine='ray' needs Ray; install it: pip install 'kofn[ray]'") from None
     if ray.is_initialized():
+        _check_connected(ray, address)
         yield Cluster(workers)
         return
-    _connect(ray, address, workers)
+    new = _connect(ray, address, workers)
     try:
-        yield Cluster(workers)
+        yield Cluster(None if new else workers)  # a new one has as many processors as were asked for
     finally:
         ray.shutdown()
 
 
-def _connect(ray: Any, address: str | None, workers: int | None) -> None:
+def _connect(ray: Any, address: str | None, workers: int | None) -> bool:
+    """Connect to the cluster; whether it was started for it."""
     import logging
 
-    where = address or ("auto" if os.environ.get("RAY_ADDRESS") else "local")
+    where, answers = address or ("auto" if os.environ.get("RAY_ADDRESS") else "local"), False
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     try:
         if where == "local":
             ray.init(address="local", num_cpus=workers, include_dashboard=False, object_store_memory=STORE, **quiet)
         else:
+            answers = _knock(os.environ.get("RAY_ADDRESS", "") if where == "auto" else where)
             ray.init(address=where, **quiet)
+        return where == "local"
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        mend = "start one with: ray start --head, or use --address local"
+        if answers:
+            mend = "something answers there: is it a cluster's head, of the same Ray and Python, and does it ask for a token "
+            mend += "(export RAY_AUTH_MODE=token)?"
+        raise EngineError(f"no Ray cluster at {where!r} ({line}); {mend}") from error
+
+
+def _check_connected(ray: Any, address: str | None) -> None:
+    """Raise where this process is connected to another cluster than the one that is asked for."""
+    if address is None or ":" not in address:
+        return
+    connected = ray.get_runtime_context().gcs_address
+    host, _, port = address.rpartition(":")
+    if address != connected and not (host in ("localhost", "127.0.0.1") and connected.endswith(f":{port}")):
         raise EngineError(
-            f"no Ray cluster at {where!r} ({line}); start one with: ray start --head, or use --address local"
-        ) from error
+            f"this process is connected to the Ray cluster at {connected}, not to {address}; call ray.shutdown() first, or "
+            "leave the address out"
+        )
+
+
+def _knock(address: str) -> bool:
+    """Whether somebody answers at host:port. OSError where nobody does: Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in address:
+        return False
+    socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK).close()
+    return True

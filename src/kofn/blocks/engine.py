@@ -64,6 +64,8 @@ class Run:
         Where rows in files are worked on; None: in this process.
     checkpoint : Checkpoint or None
         Where results of slabs are kept, and taken from.
+    cache : str or None
+        Folder for the rows of files, read from there by every pass but the first; absolute, and every machine has its own.
     numbers : iterator of int
         Numbers the passes of a run.
     """
@@ -73,6 +75,7 @@ class Run:
     ended: Callable[[PassReport], None] | None = None
     cluster: Cluster | None = None
     checkpoint: Checkpoint | None = None
+    cache: str | None = None
     numbers: Iterator[int] = field(default_factory=lambda: count(1), compare=False, repr=False)
 
     @property

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import cached_property
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,9 @@ import pyarrow as pa
 from kofn.blocks.dataset import Dataset
 from kofn.blocks.embedding import Embedding
 from kofn.blocks.engine import Run, map_in_order, run_tiles
-from kofn.blocks.passes import run_pass
+from kofn.blocks.passes import remembered, run_pass
 from kofn.blocks.rows import check_metric, check_rows, unit_rows
+from kofn.blocks.slabcache import SlabCache
 from kofn.core.block import SLAB, Block, Floats, Rows, run_serially, slab_count
 
 
@@ -89,43 +90,69 @@ class FileBlocks:
     def map(self, fn: Callable[..., Any], *shared: Any, each: Sequence[Any] | None = None) -> Iterator[Any]:
         """`fn(block, *shared[, each[i]])` for every slab i, in slab order."""
         self.passes += 1
-        what = (fn, shared, self.metric, str(np.dtype(self.dtype)), self.kept, self.embedding.columns)
-        yield from run_pass(self.run, self.n, what, lambda slabs: self.compute(slabs, fn, shared, each))
+        yield from run_pass(
+            self.run, self.n, (fn, shared, *self._identity), lambda slabs: self.compute(slabs, fn, shared, each)
+        )
 
     def compute(self, slabs: Sequence[int], fn: Callable[..., Any], shared: Any, each: Any) -> Generator[Any]:
         """`fn(block, *shared[, each[i]])` for each slab i of these (ascending), in their order, on threads."""
         workers = self.run.workers
-        few, units = len(slabs) < 2 * workers, self._units(slabs)
-        filling = _Filling(_Buffers(self.d, self.dtype), self.n)
-        position = {slab: at for at, slab in enumerate(slabs)}
+        few = len(slabs) < 2 * workers
 
         def tiles(call: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
             return run_tiles(call, calls, workers)
 
-        def read(unit: int) -> Iterator[Floats]:
-            for start, stop in units[unit]:
-                yield from self._read(start, stop, filling)
-
-        def work(at: int, x: Floats) -> Any:
-            slab = slabs[at]
+        def work(slab: int, x: Floats) -> Any:
             block = Block(slab * SLAB, self._prepare(slab, x), tiles if few else run_serially)
             return fn(block, *shared, *(() if each is None else (each[slab],)))
 
+        yield from self._work(slabs, work, 1 if few else workers)
+
+    def _work(self, slabs: Sequence[int], work: Callable[[int, Floats], Any], workers: int) -> Iterator[Any]:
+        """`work(slab, rows as they are read)` for each of these slabs, in their order."""
+        cached = set() if self.cache is None else {slab for slab in slabs if self.cache.has(slab, self.dtype)}
+        units = self.units([slab for slab in slabs if slab not in cached])
+        if cached:  # each a unit of its own, in the order of the rows: holes cut what is left of the others
+            units = sorted([[run] for unit in units for run in unit] + [[self._span_of(slab)] for slab in cached])
+        filling = _Filling(_Buffers(self.d, self.dtype), self.n)
+        position = {slab: at for at, slab in enumerate(slabs)}
+
+        def read(unit: int) -> Iterator[Floats]:
+            for start, stop in units[unit]:
+                slab = start // SLAB
+                yield from self._load(slab, filling) if slab in cached else self._read(start, stop, filling)
+
         touched = [[position[slab] for run in unit for slab in _slabs_of(*run)] for unit in units]
-        yield from map_in_order(touched, read, work, 1 if few else workers)
+        yield from map_in_order(touched, read, lambda at, x: work(slabs[at], x), workers)
 
     def take(self, rows: Rows) -> Floats:
         """The rows of these numbers, in this order."""
-        physical = self.physical(rows)
-        table = self.dataset.take(physical, self.embedding.columns, self.run.workers)
+        what = ("take", np.asarray(rows), *self._identity)
+        return cast(Floats, remembered(self.run, what, lambda: self.taken(rows)))
+
+    def taken(self, rows: Rows) -> Floats:
+        """What `take` brings, read now."""
         x = np.empty((len(rows), self.d), self.dtype)
-        self._fill(table.to_batches(), x, physical)
+        if self.cache is not None and len(rows) and rows.min() >= 0 and rows.max() < self.n:
+            self._gather(rows, x)
+        else:
+            physical = self.physical(rows)
+            table = self.dataset.take(physical, self.embedding.columns, self.run.workers)
+            self._fill(table.to_batches(), x, physical)
         check_rows(x, 0, self.metric)
         return unit_rows(x) if self.metric == "cosine" else x
+
+    @property
+    def _identity(self) -> tuple[Any, ...]:
+        """What rows from this door depend on besides the files."""
+        return self.metric, str(np.dtype(self.dtype)), self.kept, self.embedding.columns
 
     def span(self, start: int, stop: int) -> Floats:
         """Rows start..stop-1 as one array, raw: no metric is applied."""
         rows = np.empty((stop - start, self.d), self.dtype)
+        if self.cache is not None and start % SLAB == 0 and (stop % SLAB == 0 or stop == self.n):
+            self._gather(np.arange(start, stop), rows)
+            return rows
         batches = self.dataset.read(int(self.physical(start)), int(self.physical(stop - 1)) + 1, self.embedding.columns)
         feed = _Feed(batches if self.kept is None else _only(batches, self.kept[start:stop]))
         self._fill(feed.next_rows(stop - start), rows, start if self.kept is None else self.kept[start:stop])
@@ -135,7 +162,28 @@ class FileBlocks:
         """Numbers of these rows in the dataset."""
         return rows if self.kept is None else self.kept[rows]
 
-    def _units(self, slabs: Sequence[int]) -> list[list[tuple[int, int]]]:
+    @cached_property
+    def cache(self) -> SlabCache | None:
+        """Where slabs of these rows are kept; None for tables in memory, and where no folder was named."""
+        if self.run.cache is None or not self.dataset.files[0].path:
+            return None
+        return SlabCache.of(self.run.cache, self.dataset, self.embedding, self.kept)
+
+    def _gather(self, rows: Rows, out: Floats) -> None:
+        """Rows by number, out of whole slabs: from the cache, or by way of it."""
+        order = np.argsort(rows, kind="stable")
+        ordered = rows[order]
+        slabs = np.unique(ordered // SLAB)
+        begins, ends = (np.searchsorted(ordered, border) for border in (slabs * SLAB, (slabs + 1) * SLAB))
+        mine = {int(slab): slice(a, b) for slab, a, b in zip(slabs, begins, ends, strict=True)}
+
+        def pick(slab: int, x: Floats) -> None:
+            out[order[mine[slab]]] = x[ordered[mine[slab]] - slab * SLAB]
+
+        for _ in self._work(list(mine), pick, self.run.workers):
+            pass
+
+    def units(self, slabs: Sequence[int]) -> list[list[tuple[int, int]]]:
         """First and end rows of what each reader reads of these slabs: one or more runs of rows in whole groups."""
         wanted = np.zeros(slab_count(self.n) + 1, bool)
         wanted[list(slabs)] = True
@@ -167,10 +215,29 @@ class FileBlocks:
             x = filling.room(slab)
             part = x[start - slab * SLAB : until - slab * SLAB]
             self._fill(feed.next_rows(until - start), part, start if self.kept is None else self.kept[start:until])
-            filling.filled(slab, until - start)
+            if filling.filled(slab, until - start) and self.cache is not None:
+                self.cache.keep(slab, x)
             yield x
             del x, part  # so that the buffer is free when nobody else looks at it
             start = until
+
+    def _load(self, slab: int, filling: _Filling) -> Iterator[Floats]:
+        """A slab from the cache; from the files where it is damaged there. They must be those that it was made from."""
+        assert self.cache is not None
+        start, stop = self._span_of(slab)
+        first, last = (self.dataset.group_at(int(self.physical(row))) for row in (start, stop - 1))
+        for number in range(self.dataset.groups[first].file, self.dataset.groups[last].file + 1):
+            self.dataset.files[number].check_unchanged()
+        x = filling.buffers.take(stop - start)
+        if self.cache.load(slab, x):
+            yield x
+        else:
+            del x
+            yield from self._read(start, stop, filling)
+
+    def _span_of(self, slab: int) -> tuple[int, int]:
+        """First and end row of a slab."""
+        return slab * SLAB, min((slab + 1) * SLAB, self.n)
 
     def _fill(self, batches: Any, x: Floats, rows: int | Rows) -> None:
         at = 0
@@ -252,12 +319,13 @@ class _Filling:
                 self.open[slab] = self.buffers.take(rows), rows
             return self.open[slab][0]
 
-    def filled(self, slab: int, rows: int) -> None:
-        """Forget the slab once all its rows are filled in, so that its room comes back when the work is done."""
+    def filled(self, slab: int, rows: int) -> bool:
+        """Whether these were the last rows of the slab, which is then forgotten: its room comes back when the work is done."""
         with self.lock:
             x, left = self.open.pop(slab)
             if left > rows:
                 self.open[slab] = x, left - rows
+            return left == rows
 
 
 class _Feed:

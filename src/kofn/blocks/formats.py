@@ -65,7 +65,6 @@ class DataFile:
         names = list(self.schema.names if columns is None else columns)
         keys = dict(self.keys)
         inside = [name for name in names if name not in keys]
-        at = groups[0]
         try:
             self.check_unchanged()
             for batch in self.reader(list(groups), inside):
@@ -73,10 +72,20 @@ class DataFile:
         except (pa.ArrowInvalid, OSError, pa.ArrowNotImplementedError, ValueError) as error:
             if isinstance(error, DataError):
                 raise
-            where = f"row groups {at} to {groups[-1]}" if len(groups) > 1 else f"row group {at}"
+            broken = next((at for at in groups if not self._can_be_read(at, inside)), None)
+            where = f"row groups {groups[0]} to {groups[-1]}" if broken is None else f"row group {broken}"
             raise DataError(
                 f"{self.name}: {where} cannot be read ({_first_line(error)}); write the file again"
             ) from error
+
+    def _can_be_read(self, group: int, columns: list[str]) -> bool:
+        """Whether a group can be read alone: of several that fail together, the message names the one that is broken."""
+        try:
+            for _ in self.reader([group], columns):
+                pass
+        except (pa.ArrowInvalid, OSError, pa.ArrowNotImplementedError, ValueError):
+            return False
+        return True
 
     def check_unchanged(self) -> None:
         """Raise DataError where the file is not as it was when it was opened: what was read of it would not fit the rest."""
@@ -157,7 +166,9 @@ def _parquet_batches(filesystem: Any, path: str, metadata: Any, groups: list[int
     import pyarrow.parquet as pq
 
     with filesystem.open_input_file(path) as source:
-        file = pq.ParquetFile(source, metadata=metadata, pre_buffer=False, buffer_size=BUFFER)
+        file = pq.ParquetFile(
+            source, metadata=metadata, pre_buffer=False, buffer_size=BUFFER, page_checksum_verification=True
+        )
         if columns:
             yield from file.iter_batches(TILE, row_groups=groups, columns=columns, use_threads=False)
         else:  # only columns that the folders spell

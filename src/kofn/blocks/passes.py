@@ -52,6 +52,14 @@ def run_pass(run: Run, n: int, identity: tuple[Any, ...], compute: Compute) -> I
         run.ended(PassReport(number, n, slabs, len(known), retries_of(run) - before, seconds))
 
 
+def remembered(run: Run, identity: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
+    """One result that is no pass: from the checkpoint where it is there, else made and kept."""
+    if run.checkpoint is None:
+        return compute()
+    store = run.checkpoint.results_of_pass(identity)
+    return store.load(0, compute) if 0 in store.known() else store.keep(0, compute())
+
+
 def _one(compute: Compute, slab: int) -> Any:
     return next(compute([slab]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +13,11 @@ from kofn.blocks.dataset import Dataset
 from kofn.blocks.embedding import Embedding
 from kofn.blocks.engine import Run
 from kofn.blocks.files import FileBlocks
-from kofn.core.block import SLAB, Floats, Rows
+from kofn.core.block import SLAB, Floats, Rows, slab_count
 from kofn.errors import EngineError, KofnError
+
+if TYPE_CHECKING:
+    from kofn.blocks.cluster import Cluster
 
 MOST = 8
 """Slabs in a call: what is lost at most with a worker, and the size of a worker's answer."""
@@ -27,31 +30,39 @@ class RayBlocks(FileBlocks):
         """`fn` of these slabs, in their order."""
         cluster = self.run.cluster
         assert cluster is not None
-        tasks = self.tasks(slabs, cluster.workers)
+        tasks, homes = self.tasks(slabs, cluster.workers), None
+        if self.cache is not None:
+            tasks, homes = self.tasks_at_home(slabs, cluster)
         calls = [(task, None if each is None else {slab: each[slab] for slab in task}) for task in tasks]
-        found = cluster.map(slabs_of, (self.as_sent(), fn, shared), calls, lambda at: self.describe(tasks[at]))
+        found = cluster.map(slabs_of, (self.as_sent(), fn, shared), calls, lambda at: self.describe(tasks[at]), homes)
         for results in found:
             yield from results
 
-    def take(self, rows: Rows) -> Floats:
+    def taken(self, rows: Rows) -> Floats:
         """The rows of these numbers, in this order: each worker reads the groups of some of them."""
         cluster = self.run.cluster
         assert cluster is not None
         order = np.argsort(rows, kind="stable")
-        ordered = np.asarray(rows)[order]
-        cuts = _cuts(self.dataset, ordered if self.kept is None else self.kept[ordered], 2 * cluster.workers)
+        ordered, homes = np.asarray(rows)[order], None
+        if self.cache is None or not len(ordered) or ordered[0] < 0 or ordered[-1] >= self.n:
+            cuts = _cuts(self.dataset, ordered if self.kept is None else self.kept[ordered], 2 * cluster.workers)
+        else:
+            tasks, homes = self.tasks_at_home(np.unique(ordered // SLAB).tolist(), cluster)
+            cuts = [0, *np.searchsorted(ordered, [(task[-1] + 1) * SLAB for task in tasks]).tolist()]
         calls = [(ordered[a:b],) for a, b in pairwise(cuts)]
-        if len(calls) < 2:
-            return self.here.take(rows)
+        if homes is None and len(calls) < 2:
+            return self.here.taken(rows)
         out = np.empty((len(rows), self.d), self.dtype)
-        found = cluster.map(_rows_of, (self.as_sent(),), calls, lambda at: f"{len(calls[at][0])} rows by number")
+        found = cluster.map(_rows_of, (self.as_sent(),), calls, lambda at: f"{len(calls[at][0])} rows by number", homes)
         for (a, b), x in zip(pairwise(cuts), found, strict=True):
             out[order[a:b]] = x
         return out
 
     def as_sent(self) -> FileBlocks:
         """The same rows as a worker opens them: one thread, one slab after the other."""
-        return self.again(Run(threads=1))
+        sent = self.again(Run(threads=1, cache=self.run.cache))
+        _ = sent.cache  # its key is made here, once, and not by every worker
+        return sent
 
     def tasks(self, slabs: Sequence[int], workers: int) -> list[list[int]]:
         """Slabs of each call: runs that begin where a group of rows begins, of a few slabs where there are many."""
@@ -68,6 +79,16 @@ class RayBlocks(FileBlocks):
             else:
                 tasks.append([slab])
         return tasks
+
+    def tasks_at_home(self, slabs: Sequence[int], cluster: Cluster) -> tuple[list[list[int]], list[str] | None]:
+        """Slabs of each call and the machine that has them in its cache: the same in every pass, whichever slabs are known."""
+        nodes, wanted = cluster.nodes, set(slabs)
+        tasks, homes = [], []
+        for at, whole in enumerate(self.tasks(range(slab_count(self.n)), cluster.workers)):
+            if task := [slab for slab in whole if slab in wanted]:
+                tasks.append(task)
+                homes += [nodes[at % len(nodes)]] if nodes else []
+        return tasks, homes or None
 
     def describe(self, slabs: Sequence[int]) -> str:
         """Which rows these slabs hold, and where they lie: the file and its group of rows."""

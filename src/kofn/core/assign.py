@@ -49,7 +49,8 @@ def cell_weights(blocks: Blocks, points: Floats, weights: Doubles | None = None,
     the points do not leave one with nothing.
     """
     points, each = dense(points), None if weights is None else by_slab(weights)
-    counts = np.asarray(tree_sum(blocks.map(_cells_of_block, Centers(points), each=each)))
+    # A copy: with one slab the sum is what a worker sent, which may be read-only.
+    counts = np.array(tree_sum(blocks.map(_cells_of_block, Centers(points), each=each)))
     if rows is not None:
         own = np.ones(len(rows)) if weights is None else weights[rows]
         _stand_for_itself(points, own, counts)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numba
@@ -28,3 +29,12 @@ def kernel(fn: F) -> F:
         return cast(F, numba.njit(nogil=True, cache=True)(fn))
     except RuntimeError:  # numba: "cannot cache function: no locator available"
         return cast(F, numba.njit(nogil=True)(fn))
+
+
+@contextmanager
+def compilations() -> Iterator[list[Any]]:
+    """Collects what is compiled meanwhile, not what is loaded from the cache."""
+    from numba.core import event
+
+    with event.install_recorder("numba:compile") as recorder:
+        yield recorder.buffer
