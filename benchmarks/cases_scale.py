@@ -7,12 +7,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from measure import status_mib
 
 from kofn.blocks.dataset import Dataset
 from kofn.blocks.footers import Footers
+from kofn.core.block import SLAB
 from kofn.front import choose, digest_of, running
 from kofn.intake import read_source
 
@@ -62,9 +64,20 @@ def select(
             "digest": digest_of(selection.indices) + digest_of(selection.weights),
             "worker_peak_mib": worker_peak(),
             "driver_peak_mib": status_mib("VmHWM"),
+            "result_bytes": result_bytes(small, method, k, memory, seed) if engine == "local" else None,
         }
 
     return chosen, report
+
+
+def result_bytes(data: str, method: str, k: int, memory: str, seed: int) -> float:
+    """Bytes of the results of one slab over all passes, as they come back from workers: what a checkpoint keeps of them."""
+    with TemporaryDirectory() as folder:
+        with running(2, None, checkpoint=folder) as run:
+            choose(run, data, k, method=method, memory=memory, seed=seed, **GIVEN)
+        kept = [path.stat().st_size for path in Path(folder).glob("*/pass-*/*")]
+        slabs = -(-Dataset.open(data).n // SLAB)
+    return sum(kept) / slabs
 
 
 def read(

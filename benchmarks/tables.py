@@ -53,7 +53,7 @@ def table(name: str, argument: str = "") -> str:
     """A table by its name and argument."""
     kinds: dict[str, Callable[[str], str]] = {
         **{name: partial(jobs_of, name) for name in SPEED}, "figures": figures, "objectives": objectives, "method": method,
-        "measured": measured, "says": says, "choosing": choosing,
+        "measured": measured, "says": says, "choosing": choosing, "scale": scale_of,
     }  # fmt: skip
     if name not in kinds:
         raise SystemExit(f"table {name!r} is unknown; there are: {', '.join(kinds)}")
@@ -95,6 +95,14 @@ PEER_NAMES = ("faiss-cpu", "apricot-select", "kmedoids", "goodpoints", "coresets
 def _kernels(result: Result) -> set[str]:
     runs = [run for job in result.get("jobs", []) for entry in job["entries"] for run in entry["runs"]]
     return {kernel for run in runs for kernel in run.get("kernels", [])}
+
+
+def scale_of(argument: str) -> str:
+    """A table of docs/scale.md; `tables_scale.py` has them."""
+    from tables_scale import scale
+
+    result = load("scale")
+    return absent("scale") if result is None else scale(result, argument, grid)
 
 
 def jobs_of(name: str, argument: str) -> str:

@@ -17,6 +17,9 @@ from kofn.core.count import count, memory_bytes
         (np.int64(7), 7, 7),
         ("7", 9, 7),
         (" 1_000 ", 5000, 1000),
+        ("2k", 5000, 2000),
+        ("1.5M", 2_000_000, 1_500_000),
+        ("1b", 10**9, 10**9),
         ("10%", 10, 1),
         ("1%", 10, 1),  # 0.1 rows: never below one
         ("25%", 10, 3),  # 2.5 rows: half up
@@ -37,7 +40,26 @@ def test_k_becomes_a_number_of_rows(k, n, expected):
 
 
 NO_NUMBERS = [0, -3, 9, 1.0, 0.0, 2.5, -0.1, float("nan"), float("inf"), True, np.True_, None, [3], 3 + 0j]
-NO_WORDS = ["many", "", "%", "0%", "-5%", "120%", "nan", "nan%", "inf", "1.0", "0", "-1", "9", "3 rows"]
+NO_WORDS = [
+    "many",
+    "",
+    "%",
+    "0%",
+    "-5%",
+    "120%",
+    "nan",
+    "nan%",
+    "inf",
+    "1.0",
+    "0",
+    "-1",
+    "9",
+    "3 rows",
+    "k",
+    "0.0001k",
+    "nank",
+    "infM",
+]
 
 
 @pytest.mark.parametrize("k", [*NO_NUMBERS, *NO_WORDS], ids=repr)

@@ -182,7 +182,9 @@ class _Calls:
         if found is self:
             return self
         try:
-            return pickle.loads(self.ray.get(found))
+            body, buffers = self.ray.get(found)
+            # Copied, because Ray's arrays are read-only, and methods may go on with what they got.
+            return pickle.loads(body, buffers=[bytearray(each) for each in buffers])
         except self.ray.exceptions.RayError as error:  # gone with the machine that held it
             self._given_out_again(due, self.deaths, DEATHS, _worker_lost(self.describe(due), error))
             return self
@@ -222,10 +224,10 @@ class _Calls:
             )
 
 
-def carry_out(payload: list[Any], call: tuple[Any, ...]) -> tuple[_Failed | None, bytes | None]:
+def carry_out(payload: list[Any], call: tuple[Any, ...]) -> tuple[_Failed | None, Any]:
     """What a worker does with one call: (None, the result), or (how it failed, None).
 
-    The result is packed here: arrays that Ray packs come back read-only, and methods may go on with what they got.
+    The result is what `_packed` makes of it.
     """
     expected, fn, shared = _taken_apart(payload[0])
     found = Environment.here()
@@ -233,12 +235,19 @@ def carry_out(payload: list[Any], call: tuple[Any, ...]) -> tuple[_Failed | None
         return _Failed(_differs(expected, found), final=True), None
     try:
         with one_blas_thread():
-            return None, pickle.dumps(fn(*shared, *call), protocol=5)
+            return None, _packed(fn(*shared, *call))
     except KofnError as error:
         return _Failed(_that_travels(error), final=isinstance(error, InvalidRows | UsageError)), None
     except Exception as error:
         line = "".join(traceback.format_exception_only(error)).strip().splitlines()[0]
         return _Failed(EngineError(f"a worker failed: {line}"), final=False, unnamed=True), None
+
+
+def _packed(result: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """A result as its pickle and, beside it, the memory of its arrays, which is not copied here."""
+    buffers: list[pickle.PickleBuffer] = []
+    body = pickle.dumps(result, protocol=5, buffer_callback=buffers.append)
+    return body, buffers
 
 
 _payloads: OrderedDict[str, Any] = OrderedDict()

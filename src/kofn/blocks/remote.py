@@ -123,7 +123,14 @@ def slabs_of(door: FileBlocks, fn: Callable[..., Any], shared: Any, slabs: Seque
 
 
 def take_table(dataset: Dataset, rows: Rows, columns: Sequence[str] | None, run: Run) -> pa.Table:
-    """Rows of a dataset by number, in this order; on a cluster each worker reads the groups of some of them."""
+    """Rows of a dataset by number, in this order; on a cluster each worker reads the groups of some of them.
+
+    In one chunk: what is written depends on chunks.
+    """
+    return _taken(dataset, rows, columns, run).combine_chunks()
+
+
+def _taken(dataset: Dataset, rows: Rows, columns: Sequence[str] | None, run: Run) -> pa.Table:
     if run.cluster is None or not dataset.files[0].path:
         return dataset.take(rows, columns, run.workers)
     order = np.argsort(rows, kind="stable")
@@ -134,11 +141,15 @@ def take_table(dataset: Dataset, rows: Rows, columns: Sequence[str] | None, run:
     found = run.cluster.map(_table_of, (dataset, columns), calls, lambda at: f"{len(calls[at][0])} rows by number")
     back = np.empty(len(rows), np.int64)
     back[order] = np.arange(len(rows))
-    return pa.concat_tables(list(found)).take(pa.array(back))
+    return pa.concat_tables([pa.ipc.open_stream(part).read_all() for part in found]).take(pa.array(back))
 
 
-def _table_of(dataset: Dataset, columns: Sequence[str] | None, rows: Rows) -> pa.Table:
-    return dataset.take(rows, columns, 1)
+def _table_of(dataset: Dataset, columns: Sequence[str] | None, rows: Rows) -> bytes:
+    """As an Arrow stream: pickled, a table loses the names of the fields within its lists."""
+    table, sink = dataset.take(rows, columns, 1), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def _rows_of(door: FileBlocks, rows: Rows) -> Floats:

@@ -8,17 +8,20 @@ import numpy as np
 
 from kofn.errors import UsageError
 
+THOUSANDS = {"k": 10**3, "m": 10**6, "b": 10**9}
+
 
 def count(k: Any, n: int, *, what: str = "rows") -> int:
     """k as a whole number of the n things.
 
-    A whole number is itself; a fraction strictly between 0 and 1, or a percentage such as "1%", is a share of n, rounded
-    half up and never below one. Everything else is an error: 1.0 could mean one row or all of them.
+    A whole number is itself; "10k", "1M" and "1B" are thousands, millions and billions; a fraction strictly between 0 and 1, or
+    a percentage such as "1%", is a share of n, rounded half up and never below one. Everything else is an error: 1.0 could
+    mean one row or all of them.
 
     Examples
     --------
-    >>> count(1000, 5000), count("10%", 10), count(0.25, 10), count("1%", 10)
-    (1000, 1, 3, 1)
+    >>> count(1000, 5000), count("2k", 5000), count("10%", 10), count(0.25, 10), count("1%", 10)
+    (1000, 2000, 1, 3, 1)
     """
     picked = _parse(k, n, what)
     if picked < 1:
@@ -50,6 +53,8 @@ def _parse_text(k: str, n: int, what: str) -> int:
             return _share(share, n)
         if text.lstrip("+-").isdigit():
             return int(text)
+        if text[-1:].lower() in THOUSANDS and (many := float(text[:-1]) * THOUSANDS[text[-1].lower()]).is_integer():
+            return int(many)
         return _parse(float(text), n, what)
     except UsageError:
         raise
