@@ -20,7 +20,7 @@ from kofn.intake import read_source
 
 GIVEN: dict[str, Any] = {
     "columns": dict.fromkeys(("label", "score", "group", "weight")), "text": None, "model": None, "cache": None,
-    "embedding": None, "id": None, "have": None, "metric": None, "params": {}, "invalid": "error", "dtype": None,
+    "embedding": None, "id": None, "have": None, "metric": None, "invalid": "error", "dtype": None,
 }  # fmt: skip
 
 
@@ -43,16 +43,24 @@ class Reports:
 
 
 def select(
-    data: str, small: str, method: str, k: int, memory: str, engine: str, workers: int, seed: int
+    data: str,
+    small: str,
+    method: str,
+    k: int,
+    memory: str,
+    params: dict[str, Any],
+    engine: str,
+    workers: int,
+    seed: int,
 ) -> tuple[Callable[[], Any], Callable[[Any], dict[str, Any]]]:
     """`kofn.select` on the files that the glob `data` means; the cluster is started and warmed up before the clock runs."""
     reports = Reports()
     run = OPEN.enter_context(running(workers, reports, engine, "local" if engine == "ray" else None))
-    choose(run, small, k, method=method, memory=memory, seed=seed, **GIVEN)
+    choose(run, small, k, method=method, memory=memory, params=params, seed=seed, **GIVEN)
     reports.passes.clear()
 
     def chosen() -> Any:
-        return choose(run, data, k, method=method, memory=memory, seed=seed, **GIVEN)
+        return choose(run, data, k, method=method, memory=memory, params=params, seed=seed, **GIVEN)
 
     def report(selection: Any) -> dict[str, Any]:
         dataset = Dataset.open(data)
@@ -64,17 +72,17 @@ def select(
             "digest": digest_of(selection.indices) + digest_of(selection.weights),
             "worker_peak_mib": worker_peak(),
             "driver_peak_mib": status_mib("VmHWM"),
-            "result_bytes": result_bytes(small, method, k, memory, seed) if engine == "local" else None,
+            "result_bytes": result_bytes(small, method, k, memory, params, seed) if engine == "local" else None,
         }
 
     return chosen, report
 
 
-def result_bytes(data: str, method: str, k: int, memory: str, seed: int) -> float:
+def result_bytes(data: str, method: str, k: int, memory: str, params: dict[str, Any], seed: int) -> float:
     """Bytes of the results of one slab over all passes, as they come back from workers: what a checkpoint keeps of them."""
     with TemporaryDirectory() as folder:
         with running(2, None, checkpoint=folder) as run:
-            choose(run, data, k, method=method, memory=memory, seed=seed, **GIVEN)
+            choose(run, data, k, method=method, memory=memory, params=params, seed=seed, **GIVEN)
         kept = [path.stat().st_size for path in Path(folder).glob("*/pass-*/*")]
         slabs = -(-Dataset.open(data).n // SLAB)
     return sum(kept) / slabs

@@ -37,9 +37,12 @@ class Scale:
 
 QUICK = Scale(rows=140_000, files=(1, 2, 4), d=16)
 ENGINES = (("local", 1), ("local", 2), ("ray", 1), ("ray", 2))
-METHODS = (("sensitivity", 1_000, "2GiB"), ("kmeans", 100, "2GiB"), ("kcenter", 100, "128MiB"))
-"""Two that stream, and one in parts: name, k, memory."""
-
+METHODS = (
+    ("sensitivity", 1_000, "2GiB", {}),
+    ("kmeans", 100, "2GiB", {"sample": 0, "rounds": 3}),
+    ("kcenter", 100, "128MiB", {}),
+)
+"""Few passes, many passes, and one in parts. With k, memory and parameters."""
 
 GOALS = (
     Goal("Ray with 2 workers beside 2 threads", "ray 2", over=((1.0, "local 2"),), high=1.25),
@@ -84,10 +87,10 @@ def all_jobs(scale: Scale, folder: Path, small: Path) -> Iterator[Job]:
         yield Job(
             f"read-{files}", f"3 passes that only read, {files * scale.rows:,} x {scale.d}", frozenset(), entries, GOALS
         )
-    for method, k, memory in METHODS:
+    for method, k, memory, params in METHODS:
         for files in scale.files:
             given = {"data": str(folder / f"of-{files}" / "*.parquet"), "small": str(small)}
-            given |= {"method": method, "k": k, "memory": memory}
+            given |= {"method": method, "k": k, "memory": memory, "params": params}
             entries = tuple(
                 Entry(
                     f"{engine} {workers}", "kofn", f"{engine}, {workers} at a time", "cases_scale:select",

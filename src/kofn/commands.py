@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from fnmatch import fnmatch
 from typing import Any
 
@@ -60,6 +60,7 @@ def run_select(
     check_options(engine, threads, given["invalid"], address)
     began = time.perf_counter()
     with (
+        redirect_stdout(sys.stderr),  # Ray says on stdout that a worker died
         _going_on(checkpoint),
         Progress(lines=as_json) as progress,
         running(threads, progress, engine, address, checkpoint, cache) as run,

@@ -43,11 +43,11 @@ def run_pass(run: Run, n: int, identity: tuple[Any, ...], compute: Compute) -> I
             else:
                 result = store.keep(slab, next(fresh))
             yield result
-            if run.tell:
+            if run.tell is not None:
                 again = retries_of(run) - before
                 stage = f"pass {number}" + (f", {again} given out again" if again else "")
                 run.tell(stage, min((slab + 1) * SLAB, n), n)
-    if run.ended:
+    if run.ended is not None:
         seconds = time.monotonic() - began
         run.ended(PassReport(number, n, slabs, len(known), retries_of(run) - before, seconds))
 
