@@ -159,3 +159,13 @@ def test_a_table_without_rows_is_written(tmp_path):
         write_table(TABLE.slice(0, 0), str(tmp_path / f"a{ending}"))
     assert pq.read_table(tmp_path / "a.parquet").num_rows == 0
     assert np.load(tmp_path / "a.npy").shape == (0,)
+
+
+def test_what_a_killed_run_left_a_day_ago_is_deleted_and_what_another_writes_now_is_not(tmp_path):
+    old, new, foreign = (tmp_path / f".{name}.part" for name in ("o.parquet.abc", "o.parquet.def", "p.parquet.abc"))
+    for left in (old, new, foreign):
+        left.write_bytes(b"half")
+    for left in (old, foreign):
+        os.utime(left, (0, 0))
+    write_table(pa.table({"kofn_index": [1, 2]}), str(tmp_path / "o.parquet"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [new.name, foreign.name, "o.parquet"]

@@ -325,6 +325,7 @@ def ray_cluster(address: str | None = None, workers: int | None = None) -> Itera
     # Asked before the import: Ray reads them once.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # workers of a local cluster are this run, and as urgent
     try:
         import ray
     except ImportError:

@@ -158,6 +158,8 @@ def _rows_of(door: FileBlocks, rows: Rows) -> Floats:
 
 def _cuts(dataset: Dataset, rows: Rows, pieces: int) -> list[int]:
     """Where ascending rows are cut into at most so many pieces, never within a group of rows."""
+    if not len(rows):
+        return [0]
     ends = np.unique(np.searchsorted(rows, [group.stop for group in dataset.groups]))
     ends = ends[ends > 0]
     wanted = np.searchsorted(ends, np.arange(1, pieces + 1) * len(rows) / pieces)

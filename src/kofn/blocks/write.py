@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -52,6 +54,7 @@ def write_whole(
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
+        _sweep(target)
     except OSError as error:
         raise OutputError(
             f"{path!r} could not be written: {error.strerror or error}; free room or choose another folder"
@@ -60,6 +63,14 @@ def write_whole(
         if temporary is not None:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
+
+
+def _sweep(target: Path) -> None:
+    """Delete what runs left that were killed while they wrote this file, a day ago or more."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > 86_400:
+                left.unlink()
 
 
 def write_table(table: pa.Table, path: str, *, force: bool = False) -> None:
