@@ -61,3 +61,55 @@ def test_picks_that_count_alike_in_one_round_do_so_in_two():
     selection = TwoRound(method=Thinning(), part=1_024).select(items, 20, Rng(0))
     left = items.row_weights.sum() - items.row_weights[have].sum()
     np.testing.assert_allclose(selection.weights, left / 20)
+
+
+class Square(KMeans):
+    """Holds as many bytes as rows squared."""
+
+    lifts = "for tests"
+
+    def bytes(self, n, d, k):
+        return n * n
+
+
+def test_a_union_that_does_not_fit_is_dealt_to_parts_again():
+    how = lifted(Square(), 40_000, 3, 200, 2_048**2)
+    assert (how.part, how.rounds, how.words()) == (2_048, 3, "three rounds")
+    assert how.union(40_000, 200) == 400  # 20 parts bring 4,000 rows, 2 parts of them 400
+    assert how.bytes(40_000, 3, 200) == 2_048**2 + 16 * 40_000
+    assert how.passes(40_000, 3, 200) == 5
+
+
+def test_rounds_that_would_not_shrink_the_union_are_refused():
+    with pytest.raises(kofn.KofnError, match="even in parts of 1,800 rows"):
+        lifted(Square(), 40_000, 3, 900, 2_048**2, have=25_000)
+
+
+def test_three_rounds_find_every_blob_and_weigh_all_rows(data, tmp_path):
+    x, which = data
+    how = TwoRound(method=KMeans(), part=1_024, rounds=3)
+    selection = how.select(kofn.Items(embeddings=x), 8, Rng(0))
+    assert sorted(which[selection.indices]) == list(range(8))
+    assert selection.weights.sum() == len(x)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), 3)
+    pq.write_table(pa.table({"emb": column}), tmp_path / "x.parquet", row_group_size=3000)
+    from_file = how.select(kofn.open(str(tmp_path / "x.parquet")), 8, Rng(0))
+    np.testing.assert_array_equal(from_file.indices, selection.indices)
+
+
+def test_parts_in_the_order_of_the_rows_are_read_alone_and_the_same_from_files(data, tmp_path):
+    x, which = data
+    how = TwoRound(method=KMeans(), part=1_024, deal="consecutive")
+    selection = how.select(kofn.Items(embeddings=x), 8, Rng(0))
+    assert sorted(which[selection.indices]) == list(range(8))
+    column = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), 3)
+    pq.write_table(pa.table({"emb": column}), tmp_path / "x.parquet", row_group_size=700)
+    from_file = how.select(kofn.open(str(tmp_path / "x.parquet")), 8, Rng(0))
+    np.testing.assert_array_equal(from_file.indices, selection.indices)
+
+
+def test_only_rows_beyond_the_room_for_dealing_are_cut_in_their_order(monkeypatch):
+    monkeypatch.setattr("kofn.tworound.SPOOL", 4 * 40_000 * 3)
+    assert lifted(Square(), 40_000, 3, 10, 2_048**2).deal == "hash"
+    assert lifted(Square(), 40_001, 3, 10, 2_048**2).deal == "consecutive"
+    assert lifted(Square(), 40_001, 3, 10, 2_048**2, sized=False).deal == "hash"  # rows in memory need no file

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kofn.blocks.engine import available_threads
+from kofn.blocks.engine import Tell, available_threads
 from kofn.blocks.formats import DataFile, of_one_table, open_file
 from kofn.blocks.paths import find_files
 from kofn.core.block import Rows
 from kofn.errors import DataError, UsageError
+
+GATHERED = "rows by number"
+"""The stage of progress in which rows are gathered."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,9 @@ class Dataset:
         chunks = [batch.column(0) for batch in self.read(0, self.n, [name])]
         return pa.chunked_array(chunks, type=field.type)
 
-    def take(self, rows: Rows, columns: Sequence[str] | None = None, threads: int | None = None) -> pa.Table:
+    def take(
+        self, rows: Rows, columns: Sequence[str] | None = None, threads: int | None = None, tell: Tell | None = None
+    ) -> pa.Table:
         """The rows of these numbers, in this order. Reads the groups that hold one, a batch at a time."""
         if len(rows) and (rows.min() < 0 or rows.max() >= self.n):
             wrong = int(rows.min() if rows.min() < 0 else rows.max())
@@ -153,10 +158,14 @@ class Dataset:
         cuts = np.searchsorted(ordered, [*self._starts, self.n])
         jobs = [(at, ordered[a:b]) for at, (a, b) in enumerate(pairwise(cuts)) if b > a]
         wanted = list(self.schema.names if columns is None else columns)
+        done = 0
         with ThreadPoolExecutor(threads or available_threads()) as pool:
-            batches = [
-                batch for part in pool.map(lambda job: self._take_group(job[0], job[1], wanted), jobs) for batch in part
-            ]
+            batches: list[pa.RecordBatch] = []
+            for part in pool.map(lambda job: self._take_group(job[0], job[1], wanted), jobs):
+                batches += part
+                done += sum(batch.num_rows for batch in part)
+                if tell is not None:
+                    tell(GATHERED, done, len(rows))
         table = pa.Table.from_batches(batches, pa.schema([self.schema.field(name) for name in wanted]))
         back = np.empty(len(rows), dtype=np.int64)
         back[order] = np.arange(len(rows))

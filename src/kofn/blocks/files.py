@@ -137,7 +137,7 @@ class FileBlocks:
             self._gather(rows, x)
         else:
             physical = self.physical(rows)
-            table = self.dataset.take(physical, self.embedding.columns, self.run.workers)
+            table = self.dataset.take(physical, self.embedding.columns, self.run.workers, self.run.tell)
             self._fill(table.to_batches(), x, physical)
         check_rows(x, 0, self.metric)
         return unit_rows(x) if self.metric == "cosine" else x

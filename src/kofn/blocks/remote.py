@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from kofn.blocks.dataset import Dataset
+from kofn.blocks.dataset import GATHERED, Dataset
 from kofn.blocks.embedding import Embedding
 from kofn.blocks.engine import Run
 from kofn.blocks.files import FileBlocks
@@ -56,6 +56,8 @@ class RayBlocks(FileBlocks):
         found = cluster.map(_rows_of, (self.as_sent(),), calls, lambda at: f"{len(calls[at][0])} rows by number", homes)
         for (a, b), x in zip(pairwise(cuts), found, strict=True):
             out[order[a:b]] = x
+            if self.run.tell is not None:
+                self.run.tell(GATHERED, b, len(rows))
         return out
 
     def as_sent(self) -> FileBlocks:
@@ -132,12 +134,12 @@ def take_table(dataset: Dataset, rows: Rows, columns: Sequence[str] | None, run:
 
 def _taken(dataset: Dataset, rows: Rows, columns: Sequence[str] | None, run: Run) -> pa.Table:
     if run.cluster is None or not dataset.files[0].path:
-        return dataset.take(rows, columns, run.workers)
+        return dataset.take(rows, columns, run.workers, run.tell)
     order = np.argsort(rows, kind="stable")
     ordered = np.asarray(rows)[order]
     calls = [(ordered[a:b],) for a, b in pairwise(_cuts(dataset, ordered, 2 * run.cluster.workers))]
     if len(calls) < 2:
-        return dataset.take(rows, columns, run.workers)
+        return dataset.take(rows, columns, run.workers, run.tell)
     found = run.cluster.map(_table_of, (dataset, columns), calls, lambda at: f"{len(calls[at][0])} rows by number")
     back = np.empty(len(rows), np.int64)
     back[order] = np.arange(len(rows))
