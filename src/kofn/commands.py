@@ -57,7 +57,7 @@ def run_select(
     if given.get("text") is not None and given.get("cache") is None:
         given["cache"] = os.path.join(os.path.dirname(os.path.expanduser(out)), FOLDER)
     cache = None if given.get("text") is not None else given.get("cache")
-    check_options(engine, threads, given["invalid"], address)
+    check_options(engine, threads, given["invalid"], address, checkpoint, given.get("cache"))
     began = time.perf_counter()
     with (
         redirect_stdout(sys.stderr),  # Ray says on stdout that a worker died

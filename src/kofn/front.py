@@ -14,7 +14,7 @@ import numpy as np
 from kofn.blocks import Run
 from kofn.core.blas import blas_kernel, one_blas_thread
 from kofn.core.labels import sortable
-from kofn.errors import BudgetError, DataError, InvalidRows
+from kofn.errors import BudgetError, DataError, InvalidRows, UsageError
 from kofn.intake import bad_rows_of
 from kofn.method import Method, door_metric, plain_settings
 from kofn.request import COLUMNS, Request, check_options, place, prepare, texts_of, ways_out
@@ -80,8 +80,9 @@ def select(
         The model for `text`: a folder, or a name on the Hugging Face hub; default "sentence-transformers/all-MiniLM-L6-v2".
     cache : str, optional
         Folder for the rows of files: the first pass over them writes their vectors there, later passes and runs read that;
-        on a cluster, on every machine's own disk. Rows of files that have changed are read and written anew. Can be deleted
-        at any time. With `text`, the folder for the texts' vectors; default "kofn-texts". Never changes the picks.
+        on a cluster, on every machine's own disk. When a file has changed all are written anew, and the old ones stay until
+        you delete them: the folder can be deleted at any time. With `text`, the folder for the texts' vectors; default
+        "kofn-texts". Never changes the picks.
     label, score, group, weight, id : str or array (n,), optional
         Columns. Higher score means more wanted. `label` is only reported on; `id` names the picks.
     have : str, path, Selection or array, optional
@@ -100,7 +101,7 @@ def select(
         under the same path. Needs `pip install 'kofn[ray]'`. Never changes the picks.
     address : str, optional
         With engine="ray": "auto" (a running cluster), "local" (a new one for this run), or host:port. By default the cluster
-        that this process is connected to; else "auto" where RAY_ADDRESS is set, else "local".
+        that this process is connected to, which is left running; else "auto" where RAY_ADDRESS is set, else "local".
     checkpoint : str, optional
         A folder that keeps what is finished, so that the same call goes on where it was stopped. Data in files only. Delete
         the folder when you have the picks.
@@ -130,7 +131,7 @@ def select(
     >>> len(kofn.select(x, k=10, method="uniform", seed=7))
     10
     """
-    check_options(engine, threads, invalid, address)
+    check_options(engine, threads, invalid, address, checkpoint, cache)
     columns = {"label": label, "score": score, "group": group, "weight": weight}
     with running(threads, progress, engine, address, checkpoint, None if text is not None else cache) as run:
         return choose(
@@ -145,8 +146,13 @@ def choose(
 ) -> Selection:
     """`select` on a run that is open already; `given` is what `prepare` takes."""
     texts = texts_of(text, model, None if text is None else cache)  # without texts it is the run's, for rows of files
-    request = prepare(data, k, run=run, texts=texts, seed=seed, **given)
-    return carry_out(request, Rng(seed))
+    try:
+        request = prepare(data, k, run=run, texts=texts, seed=seed, **given)
+        return carry_out(request, Rng(seed))
+    except (UsageError, BudgetError):
+        if run.checkpoint is not None and run.checkpoint.new:  # the mended call is another run
+            run.checkpoint.forget()
+        raise
 
 
 @contextmanager

@@ -77,11 +77,11 @@ ENGINE = Annotated[
 ]
 ADDRESS = Annotated[
     str | None,
-    typer.Option(metavar="WHERE", help="Of the Ray cluster: auto (a running one), local (a new one), host:port."),
+    typer.Option(metavar="WHERE", help="With --engine ray: auto (a running cluster), local (a new one), or host:port."),
 ]
 CHECKPOINT = Annotated[
     str | None,
-    typer.Option(metavar="DIR", help="Keep what is finished there; the same command goes on where it was stopped."),
+    typer.Option(metavar="DIR", help="Keep what is finished: the same command goes on there. Deleted at the end."),
 ]
 INVALID = Annotated[str, typer.Option(metavar="WHAT", help="Rows with NaN, infinity or null: error or drop.")]
 SHOW = Annotated[

@@ -178,7 +178,7 @@ def plan(
     >>> kofn.plan(np.eye(100), 10, method="uniform").passes
     0
     """
-    check_options(engine, threads, invalid)
+    check_options(engine, threads, invalid, cache=cache)
     on_ray = engine == "ray"
     Rng(seed)
     columns = {"label": label, "score": score, "group": group, "weight": weight}

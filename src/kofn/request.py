@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,8 +27,14 @@ ENGINES = ("local", "ray")
 COLUMNS = {"score": "scores", "group": "groups", "weight": "weights"}
 
 
-def check_options(engine: str, threads: int | None, invalid: str, address: str | None = None) -> None:
+def check_options(
+    engine: str, threads: int | None, invalid: str, address: Any = None, checkpoint: Any = None, cache: Any = None
+) -> None:
     """Raise UsageError for an option that no run understands."""
+    for name, value in (("address", address), ("checkpoint", checkpoint), ("cache", cache)):
+        if value is not None and (not isinstance(value, str | os.PathLike) or not os.fspath(value)):
+            what = "an address such as 'auto' or 'host:6379'" if name == "address" else "the path of a folder"
+            raise UsageError(f"{name}={value!r} is not {what}; give one, or leave it out")
     if engine not in ENGINES:
         raise UsageError(f"engine={engine!r} is unknown; use one of: {', '.join(ENGINES)}")
     if address is not None and engine != "ray":

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from shutil import disk_usage
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile, gettempdir
 from typing import Any, ClassVar
 
 import numpy as np
 
 from kofn.blocks import FileBlocks, Run, file_blocks
+from kofn.blocks.engine import PassReport
+from kofn.blocks.passes import retries_of
 from kofn.core.assign import cell_weights
 from kofn.core.block import SLAB, Block, Rows, by_slab
 from kofn.errors import BudgetError
@@ -151,6 +154,7 @@ def _first_round(rounds: TwoRound, items: Items, k: int, rng: Rng) -> Iterator[t
     if run.checkpoint is not None:
         what = ("parts", rounds.method.name, rounds.method.settings(), rounds.part, rounds.deal, items.n, k, rng)
         store = run.checkpoint.results_of_pass(what)
+    began, before = time.monotonic(), retries_of(run)
     known: frozenset[int] = frozenset() if store is None else store.known()
     left = [part for part in range(parts) if part not in known]
     fresh = _made(rounds, items, k, rng, left)
@@ -161,6 +165,9 @@ def _first_round(rounds: TwoRound, items: Items, k: int, rng: Rng) -> Iterator[t
             yield store.load(part, lambda part=part: next(_made(rounds, items, k, rng, [part])))  # type: ignore[misc]
         else:
             yield store.keep(part, next(fresh))
+    if run.ended is not None:
+        seconds = time.monotonic() - began
+        run.ended(PassReport(next(run.numbers), items.n, parts, len(known), retries_of(run) - before, seconds))
 
 
 def _made(rounds: TwoRound, items: Items, k: int, rng: Rng, mine: Sequence[int]) -> Iterator[tuple[Rows, Any]]:
@@ -226,31 +233,29 @@ def _parts(rounds: TwoRound, items: Items, rng: Rng, mine: Sequence[int]) -> Ite
     if not mine:
         yield iter(())
         return
-    with TemporaryDirectory(prefix="kofn-") as folder:
-        path = _spool(items, deal, spans, folder)
+    with TemporaryFile(prefix="kofn-", buffering=0) as file:  # it has no name, so a killed process leaves nothing
+        _spool(items, deal, spans, file)
         shape = (len(order), items.d)
-        yield ((order[a:b], np.memmap(path, np.float32, "r", shape=shape)[a:b]) for a, b in spans)
+        yield ((order[a:b], np.memmap(file, np.float32, "r", shape=shape)[a:b]) for a, b in spans)
 
 
-def _spool(items: Items, deal: Any, spans: list[tuple[Any, Any]], folder: str) -> str:
+def _spool(items: Items, deal: Any, spans: list[tuple[Any, Any]], file: Any) -> None:
     """Deal the rows of files into one file, part after part. Plain writes, so that a full disk is an error."""
-    width, room, rows = 4 * items.d, disk_usage(folder).free, spans[-1][1]
+    width, folder, rows = 4 * items.d, gettempdir(), spans[-1][1]
+    room = disk_usage(folder).free
     if rows * width > room:
         raise BudgetError(
             f"two rounds put all rows into a temporary file of {rows * width / 2**30:.1f} GiB, {folder} has "
             f"{room / 2**30:.1f} GiB left; point TMPDIR to a larger disk, or give --memory more"
         )
-    path = os.path.join(folder, "rows")
     cursor = [int(start) for start, _ in spans]
-    with open(path, "wb", buffering=0) as file:
-        for parts, chosen in items.blocks().here.map(_sorted_by_part, each=by_slab(deal)):
-            counts = np.bincount(parts[parts >= 0], minlength=len(spans))
-            stops = np.cumsum(counts)
-            for part in np.flatnonzero(counts):
-                chunk = chosen[stops[part] - counts[part] : stops[part]]
-                os.pwrite(file.fileno(), chunk.tobytes(), cursor[part] * width)
-                cursor[part] += len(chunk)
-    return path
+    for parts, chosen in items.blocks().here.map(_sorted_by_part, each=by_slab(deal)):
+        counts = np.bincount(parts[parts >= 0], minlength=len(spans))
+        stops = np.cumsum(counts)
+        for part in np.flatnonzero(counts):
+            chunk = chosen[stops[part] - counts[part] : stops[part]]
+            os.pwrite(file.fileno(), chunk.tobytes(), cursor[part] * width)
+            cursor[part] += len(chunk)
 
 
 def _sorted_by_part(block: Block, deal: Any) -> tuple[Any, Any]:

@@ -461,7 +461,9 @@ def test_a_cluster_that_is_not_there_is_an_error_that_says_how_to_start_one(fold
         ran = subprocess.run(command(*given), capture_output=True, text=True, env=environment, timeout=60)
     assert ran.returncode == 2
     assert ran.stderr.startswith(f"error: no Ray cluster at '{where}' (")
-    assert ran.stderr.strip().endswith("); start one with: ray start --head, or use --address local")
+    assert ran.stderr.strip().endswith(
+        "); start one with: ray start --head, or give --address auto, local or host:port"
+    )
     assert len(ran.stderr.splitlines()) == 1
 
 

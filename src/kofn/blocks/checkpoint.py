@@ -37,6 +37,11 @@ class Checkpoint:
     ----------
     folder : str
         Made where it is missing. Holds one folder a run, named by the digest of what was asked.
+
+    Attributes
+    ----------
+    new : bool
+        Whether nothing was there to go on with.
     """
 
     def __init__(self, folder: str) -> None:
@@ -44,6 +49,7 @@ class Checkpoint:
         self.folder: Path | None = None
         self.state = b""
         self.passes = 0
+        self.new = False
 
     def begin(self, asked: dict[str, Any], state: dict[str, Any]) -> None:
         """Go on with the run of what was `asked`, or begin it.
@@ -67,7 +73,8 @@ class Checkpoint:
             self.folder.mkdir(parents=True, exist_ok=True)
             for left in self.root.glob(f"{GONE}*"):  # of a run that was killed while it was being forgotten
                 shutil.rmtree(left, ignore_errors=True)
-            if record.is_file():
+            self.new = not record.is_file()
+            if not self.new:
                 self._same(json.loads(record.read_text())["state"], state)
             else:
                 text = json.dumps({"asked": asked, "state": state}, indent=1, default=str)

@@ -65,12 +65,14 @@ class Cluster:
 
     Attributes
     ----------
+    ours : bool
+        Whether it was started for this run, and ends with it.
     retries : int
         Calls that were given out again so far, because a worker died or the call failed.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
-        self.limit = limit
+    def __init__(self, limit: int | None = None, *, ours: bool = False) -> None:
+        self.limit, self.ours = limit, ours
         self.retries = 0
 
     @property
@@ -157,7 +159,8 @@ class _Calls:
                     self._look_for_processors(idle)
                 yield found
         finally:
-            if self.ray.is_initialized():  # an iteration that nobody ended may outlive its cluster
+            # An iteration that nobody ended may outlive its cluster. One that ends with this run takes its calls along.
+            if self.ray.is_initialized() and not self.cluster.ours:
                 for each in self.running:
                     self.ray.cancel(each, force=False)
 
@@ -196,8 +199,13 @@ class _Calls:
             at, result = self.running.pop(each)
             try:
                 failed = self.ray.get(each)
-            except self.ray.exceptions.RayTaskError as error:  # it could not even be unpacked there
-                self.done[at] = _Failed(_not_unpacked(error), final=True)
+            except self.ray.exceptions.RayTaskError as error:
+                if isinstance(
+                    getattr(error, "cause", None), self.ray.exceptions.RayError
+                ):  # the machine was going away
+                    self._given_out_again(at, self.deaths, DEATHS, _worker_lost(self.describe(at), error))
+                else:  # it could not even be unpacked there
+                    self.done[at] = _Failed(_not_unpacked(error), final=True)
             except self.ray.exceptions.RayError as error:
                 self._given_out_again(at, self.deaths, DEATHS, _worker_lost(self.describe(at), error))
             else:
@@ -325,6 +333,7 @@ def ray_cluster(address: str | None = None, workers: int | None = None) -> Itera
     # Asked before the import: Ray reads them once.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # a call that was lost is given out again
     os.environ.setdefault("RAY_worker_niceness", "0")  # workers of a local cluster are this run, and as urgent
     try:
         import ray
@@ -336,7 +345,7 @@ def ray_cluster(address: str | None = None, workers: int | None = None) -> Itera
         return
     new = _connect(ray, address, workers)
     try:
-        yield Cluster(None if new else workers)  # a new one has as many processors as were asked for
+        yield Cluster(None if new else workers, ours=new)  # a new one has as many processors as were asked for
     finally:
         ray.shutdown()
 
@@ -355,8 +364,8 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> bool:
             ray.init(address=where, **quiet)
         return where == "local"
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        mend = "start one with: ray start --head, or use --address local"
+        line = (str(error).strip() or type(error).__name__).splitlines()[0].partition(" To fix this")[0]
+        mend = "start one with: ray start --head, or give --address auto, local or host:port"
         if answers:
             mend = "something answers there: is it a cluster's head, of the same Ray and Python, and does it ask for a token "
             mend += "(export RAY_AUTH_MODE=token)?"
@@ -365,9 +374,14 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> bool:
 
 def _check_connected(ray: Any, address: str | None) -> None:
     """Raise where this process is connected to another cluster than the one that is asked for."""
+    connected = ray.get_runtime_context().gcs_address
+    if address == "local":
+        raise EngineError(
+            f"this process is connected to the Ray cluster at {connected}; leave the address out to use it, or call "
+            "ray.shutdown() first"
+        )
     if address is None or ":" not in address:
         return
-    connected = ray.get_runtime_context().gcs_address
     host, _, port = address.rpartition(":")
     if address != connected and not (host in ("localhost", "127.0.0.1") and connected.endswith(f":{port}")):
         raise EngineError(

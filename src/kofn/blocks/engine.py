@@ -31,7 +31,7 @@ class PassReport:
     number : int
         Of the pass in its run, from 1.
     rows, slabs : int
-        How many there are.
+        How many there are; where a method is run in parts, one report counts the parts in place of slabs.
     known : int
         Slabs whose results came from the checkpoint.
     retries : int

@@ -72,6 +72,7 @@ class DataFile:
         except (pa.ArrowInvalid, OSError, pa.ArrowNotImplementedError, ValueError) as error:
             if isinstance(error, DataError):
                 raise
+            self.check_unchanged()
             broken = next((at for at in groups if not self._can_be_read(at, inside)), None)
             where = f"row groups {groups[0]} to {groups[-1]}" if broken is None else f"row group {broken}"
             raise DataError(
