@@ -79,13 +79,17 @@ def select(
 
 
 def result_bytes(data: str, method: str, k: int, memory: str, params: dict[str, Any], seed: int) -> float:
-    """Bytes of the results of one slab over all passes, as they come back from workers: what a checkpoint keeps of them."""
+    """Bytes of the results of one slab over all passes, as they come back from workers: what a checkpoint keeps of them.
+
+    Rows that are gathered by number, such as a sample, do not grow with the data, and are left out.
+    """
+    slabs = -(-Dataset.open(data).n // SLAB)
     with TemporaryDirectory() as folder:
         with running(2, None, checkpoint=folder) as run:
             choose(run, data, k, method=method, memory=memory, params=params, seed=seed, **GIVEN)
-        kept = [path.stat().st_size for path in Path(folder).glob("*/pass-*/*")]
-        slabs = -(-Dataset.open(data).n // SLAB)
-    return sum(kept) / slabs
+        passes = [list(each.iterdir()) for each in Path(folder).glob("*/pass-*")]
+        kept = sum(path.stat().st_size for each in passes if len(each) == slabs for path in each)
+    return kept / slabs
 
 
 def read(

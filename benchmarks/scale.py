@@ -1,7 +1,7 @@
 """How time and memory grow with the rows, in one process and on Ray with one and two workers, on the same files.
 
     python benchmarks/scale.py --quick       # small sizes, for trying
-    python benchmarks/scale.py               # 1M, 4M and 16M rows x 64: 20 minutes, 5 GB of disk
+    python benchmarks/scale.py               # 1M, 4M and 16M rows x 64: 25 minutes, 5 GB of disk
     python benchmarks/tables.py --write      # the tables in docs/scale.md
 
 Every run is a process of its own; the cluster is started and warmed up before the clock runs. Digests of picks and weights are
@@ -40,9 +40,8 @@ ENGINES = (("local", 1), ("local", 2), ("ray", 1), ("ray", 2))
 METHODS = (
     ("sensitivity", 1_000, "2GiB", {}),
     ("kmeans", 100, "2GiB", {"sample": 0, "rounds": 3}),
-    ("kcenter", 100, "128MiB", {}),
 )
-"""Few passes, many passes, and one in parts. With k, memory and parameters."""
+"""Few passes, and many. With k, memory and parameters."""
 
 GOALS = (
     Goal("Ray with 2 workers beside 2 threads", "ray 2", over=((1.0, "local 2"),), high=1.25),
