@@ -75,7 +75,7 @@ def main() -> None:
 def all_jobs(scale: Scale, folder: Path, small: Path) -> Iterator[Job]:
     """A job a method and size: the engines in turn."""
     for files in scale.files:
-        given = {"data": str(folder / f"of-{files}" / "*.parquet"), "small": str(small), "passes": 3}
+        given = {"data": folder / f"of-{files}" / "*.parquet", "small": small, "passes": 3}
         entries = tuple(
             Entry(
                 f"{engine} {workers}", "kofn", f"{engine}, {workers} at a time", "cases_scale:read",
@@ -88,7 +88,7 @@ def all_jobs(scale: Scale, folder: Path, small: Path) -> Iterator[Job]:
         )
     for method, k, memory, params in METHODS:
         for files in scale.files:
-            given = {"data": str(folder / f"of-{files}" / "*.parquet"), "small": str(small)}
+            given = {"data": folder / f"of-{files}" / "*.parquet", "small": small}
             given |= {"method": method, "k": k, "memory": memory, "params": params}
             entries = tuple(
                 Entry(
