@@ -200,9 +200,9 @@ class _Calls:
             try:
                 failed = self.ray.get(each)
             except self.ray.exceptions.RayTaskError as error:
-                if isinstance(
-                    getattr(error, "cause", None), self.ray.exceptions.RayError
-                ):  # the machine was going away
+                cause, kinds = getattr(error, "cause", None), self.ray.exceptions
+                if isinstance(cause, kinds.RayError) and not isinstance(cause, kinds.RaySystemError):
+                    # The machine was going away, and what it needed with it.
                     self._given_out_again(at, self.deaths, DEATHS, _worker_lost(self.describe(at), error))
                 else:  # it could not even be unpacked there
                     self.done[at] = _Failed(_not_unpacked(error), final=True)
