@@ -12,9 +12,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # where `faults` lies
 
 @pytest.fixture(scope="session")
 def environment():
-    """Variables of processes that find `faults`, and no cluster but their own."""
+    """Variables of processes that find `faults` and what other tests share a cluster for, and no cluster but their own."""
     given = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**given, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
 
 
