@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kofn.cli_decode import register
 from kofn.options import (
     ADDRESS,
     CACHE,
@@ -359,6 +360,9 @@ def verify(
     from kofn.commands_verify import run_verify
 
     run_verify(subset, data, rerun=rerun, as_json=as_json, have=have, threads=threads)
+
+
+register(app)
 
 
 def main(argv: list[str] | None = None) -> int:

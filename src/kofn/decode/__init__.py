@@ -1,0 +1,63 @@
+"""Tokens and sequences to emit from a language model.
+
+Rules say which next tokens may be emitted and with which chances: `TopK(50) | MinP(0.05) | Temperature(0.8)`. Measures say
+how uncertain a law is. Decoders choose whole sequences from a `LanguageModel`. `kofn.decode.answers` chooses among
+finished answers. Nothing here needs torch until a torch tensor or a transformers model is handed in.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_WHERE = {
+    "rules.topk": ["TopK"],
+    "rules.topp": ["TopP"],
+    "rules.minp": ["MinP"],
+    "rules.typical": ["Typical"],
+    "rules.epsilon": ["Epsilon"],
+    "rules.eta": ["Eta"],
+    "rules.topnsigma": ["TopNSigma"],
+    "rules.toph": ["TopH"],
+    "rules.bregman": ["Bregman"],
+    "rules.temperature": ["Temperature"],
+    "rules.klguided": ["KLGuidedTemperature"],
+    "rules.knnlm": ["KNNLM", "Datastore"],
+    "rules.mirostat": ["Mirostat"],
+    "rules.selfterminating": ["SelfTerminating"],
+    "rules.rule": ["Rule"],
+    "rules.stateful": ["Stateful"],
+    "rules.processors": ["Processor"],
+    "rules.parse": ["parse_rule"],
+    "measure": [
+        "Measure",
+        "Entropy",
+        "TopKEntropy",
+        "Perplexity",
+        "RenyiEntropy",
+        "Varentropy",
+        "LeastConfidence",
+        "Margin",
+        "KeptSize",
+        "KeptMass",
+        "LogKeptMass",
+        "correction_weights",
+    ],
+    "model": ["LanguageModel", "Generations"],
+    "markov": ["MarkovModel"],
+}
+_MODULES = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = sorted([*_MODULES, "child_seeds"])
+
+
+def __getattr__(name: str) -> Any:
+    if name == "child_seeds":
+        return import_module("kofn.core.uniforms").child_seeds
+    if name not in _MODULES:
+        raise AttributeError(f"kofn.decode has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"kofn.decode.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

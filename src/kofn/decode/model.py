@@ -1,0 +1,109 @@
+"""What a decoder needs of a language model, and what it answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core.block import Doubles, Floats
+from kofn.errors import ParameterError, UsageError
+
+Tokens = NDArray[np.int64]
+
+
+class LanguageModel(Protocol):
+    """Next-token logits, one step after another, for several sequences at once.
+
+    A state belongs to the last call that returned it: a call may reuse what it was given, so an old state must not be
+    used again. Whoever needs two continuations asks `select` for them: `model.select(state, [0, 0])`.
+
+    Attributes
+    ----------
+    vocabulary : int
+        V. Tokens are 0..V-1.
+    end : frozenset of int
+        Tokens that end a sequence; may be empty.
+    """
+
+    vocabulary: int
+    end: frozenset[int]
+
+    def start(self, prompts: Sequence[Sequence[int]]) -> tuple[Floats, Any]:
+        """Read B prompts, of any lengths >= 1. Logits of their next tokens, float32 (B, V), and the state."""
+
+    def next_logits(self, tokens: Tokens, state: Any) -> tuple[Floats, Any]:
+        """Append tokens (B,), one to each sequence. Logits float32 (B, V) of what follows, and the state."""
+
+    def all_logits(self, tokens: Tokens, state: Any) -> tuple[Floats, Any]:
+        """Append tokens (B, m) in one pass. Logits float32 (B, m, V) of what follows each of them, and the state."""
+
+    def select(self, state: Any, rows: Sequence[int] | Tokens) -> Any:
+        """A state whose sequence j is sequence rows[j] of the given one; rows may repeat, be left out, change order."""
+
+    def rewind(self, state: Any, count: int) -> Any:
+        """Forget the last `count` tokens of every sequence."""
+
+
+@dataclass(frozen=True, eq=False)
+class Generations:
+    """n sequences that a decoder chose.
+
+    Attributes
+    ----------
+    tokens : tuple of int64 arrays
+        What was emitted, without the prompt; a token of `model.end`, where one was emitted, is the last.
+    logprobs : float64 (n,)
+        Log-probability of each sequence: sum of its tokens' log-probabilities under the law that was decoded from (the
+        model's own, or that of the rules that were given).
+    finished : bool (n,)
+        Whether the sequence ended by a token of `model.end`; the others reached the length asked for.
+    passes : int
+        Forward passes of the model, prompt included, however many sequences each of them had.
+    rows : int
+        Sequences summed over these passes: what was computed.
+    inclusion : float64 (n,) or None
+        Probability that the sequence is among the n, for decoders that are sampling designs.
+    details : dict
+        What else the decoder has to say; its docstring names the keys.
+    """
+
+    tokens: tuple[Tokens, ...]
+    logprobs: Doubles
+    finished: NDArray[np.bool_]
+    passes: int
+    rows: int
+    inclusion: Doubles | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def texts(self, decode: Callable[[list[int]], str]) -> list[str]:
+        """Each sequence as text; `decode` turns a list of tokens into it (a tokenizer's method)."""
+        return [decode(each.tolist()) for each in self.tokens]
+
+
+def checked_lengths(n: int, length: int) -> None:
+    """Errors for a number of sequences or of tokens that is not a whole number >= 1."""
+    for name, value in (("n", n), ("length", length)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ParameterError(f"{name}={value!r} is not a whole number; give one, for example {name}=8")
+        if value < 1:
+            raise ParameterError(f"{name}={value} is less than 1; ask for at least 1")
+
+
+def checked_prompt(prompt: Sequence[int] | Tokens, vocabulary: int) -> list[int]:
+    """The prompt as a list; an empty one and tokens outside the vocabulary are errors."""
+    listed = [int(token) for token in prompt]
+    if not listed:
+        raise UsageError("the prompt has no token; begin with the tokenizer's first token (<bos>) at least")
+    for place, token in enumerate(listed):
+        if not 0 <= token < vocabulary:
+            raise UsageError(
+                f"token {token} at place {place} of the prompt is outside the vocabulary 0..{vocabulary - 1}"
+            )
+    return listed

@@ -1,0 +1,1 @@
+"""Truncation and reshaping rules for next-token laws, and what they are built on."""

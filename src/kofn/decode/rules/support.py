@@ -1,0 +1,185 @@
+"""The tokens of one step that may still be emitted, and the ways in which rules narrow them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core.block import Doubles, Floats
+from kofn.core.logits import (
+    BLOCK,
+    block_sums,
+    count_above,
+    entropy,
+    tokens_above,
+    tokens_near,
+    top_of,
+    total,
+)
+
+Tokens = NDArray[np.int64]
+
+_LOWEST = float(np.finfo(np.float32).min)
+_REACHES = (3.0, 6.0, 12.0, -_LOWEST)
+"""How far, in nats, a prefix reaches before the next, longer one is tried; the last takes every finite logit."""
+
+_COUNTS = (64, 1_024)
+"""Best tokens that are tried before prefixes by reach; block maxima help to find as many."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Support:
+    """One row of logits, whole or narrowed. Rules make new ones; nothing is written on.
+
+    Attributes
+    ----------
+    values : float32 (m,)
+        Logits. The law is softmax(values).
+    tokens : int64 (m,) or None
+        Which tokens they are, ascending. None: all V of them.
+    beside : float32 (V,) or None
+        The row that two-input rules compare with.
+    known_top : float or None
+        The largest logit, where it has been looked for already.
+    """
+
+    values: Floats
+    tokens: Tokens | None = None
+    beside: Floats | None = None
+    known_top: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def top(self) -> float:
+        """The largest logit."""
+        return top_of(self.values) if self.known_top is None else self.known_top
+
+    def ids(self) -> Tokens:
+        """Which tokens, int64 (m,), ascending."""
+        return np.arange(len(self.values)) if self.tokens is None else self.tokens
+
+    def log_total(self) -> float:
+        """log sum exp(values)."""
+        top = self.top
+        return top + math.log(total(self.values, top))
+
+    def entropy(self) -> float:
+        """Entropy of the law, in nats."""
+        return entropy(self.values, self.top)
+
+    def probabilities(self) -> Doubles:
+        """The law, float64 (m,)."""
+        e = np.exp(self.values.astype(np.float64) - self.top)
+        return e / e.sum()
+
+    def cooled(self, temperature: float) -> Support:
+        """All logits divided by a temperature."""
+        return self.revalued(self.values / np.float32(temperature))
+
+    def revalued(self, values: Floats) -> Support:
+        """The same tokens with other logits."""
+        return replace(self, values=values, known_top=None)
+
+    def at(self, places: Tokens) -> Support:
+        """These places of the support, ascending, and no others."""
+        tokens = places if self.tokens is None else self.tokens[places]
+        return replace(self, values=self.values[places], tokens=tokens, known_top=None)
+
+    def above(self, cut: float, min_keep: int) -> Support:
+        """Tokens whose logit is at least `cut`, or the `min_keep` best if these are more."""
+        rounded = np.float32(cut)
+        if rounded < cut:  # so that x >= rounded holds for just those float32 x with x >= cut
+            rounded = np.nextafter(rounded, np.float32(np.inf))
+        reached = max(float(rounded), _LOWEST)
+        if min_keep > 1 and count_above(self.values, reached) < min_keep:
+            return self.best(min_keep)
+        return self.at(tokens_above(self.values, reached))
+
+    def best(self, k: int) -> Support:
+        """The k tokens with the largest logits, ties to the lowest token; all that are possible if these are fewer."""
+        x = self.values
+        places = tokens_above(x, max(_at_most_kth_largest(x, k), _LOWEST))
+        if len(places) > k:
+            kth = np.partition(x[places], len(places) - k)[len(places) - k]
+            sure = places[x[places] > kth]
+            ties = places[x[places] == kth][: k - len(sure)]
+            places = np.sort(np.concatenate([sure, ties]))
+        return self.at(places)
+
+    def leading(self, enough: Callable[[Floats], int | None]) -> Support:
+        """The first tokens by falling logit, ties to the lowest token.
+
+        `enough` sees logits in that order and says how many to keep, or None where it must see more to tell. It is
+        shown longer and longer prefixes, at last all tokens that are possible; then None means all.
+        """
+        for size in _COUNTS:
+            if size < len(self):
+                head = self.best(size)
+                count = enough(np.sort(head.values)[::-1])
+                if count is not None:
+                    return head.best(count)
+        return self.closest(self.top, enough, reaches=_REACHES[-2:])
+
+    def closest(
+        self, center: float, enough: Callable[[Floats], int | None], reaches: tuple[float, ...] = _REACHES
+    ) -> Support:
+        """The first tokens by distance of their logit to `center`, ties to the lowest token; `enough` as in `leading`."""
+        x = self.values
+        for reach in reaches:
+            places = tokens_near(x, center, reach)
+            distance = np.abs(x[places] - np.float32(center))
+            # one sort of whole numbers orders by distance, then by place: bits of floats >= 0 ascend with them
+            order = np.sort(distance.view(np.uint32).astype(np.uint64) << np.uint64(32) | places.astype(np.uint64))
+            ranked = (order & np.uint64(0xFFFFFFFF)).astype(np.int64)
+            count = enough(x[ranked])
+            if count is not None:
+                return self.at(np.sort(ranked[:count]))
+        return self.at(places)
+
+    def drawn(self, u: float) -> int:
+        """The token at which the cumulative law, in token order, first exceeds u in (0, 1)."""
+        x, top = self.values, self.top
+        start = 0
+        if len(x) > BLOCK:
+            sums = np.cumsum(block_sums(x, top))
+            block = int(np.searchsorted(sums, u * sums[-1], side="right"))
+            before = sums[block - 1] if block else 0.0
+            u = (u * sums[-1] - before) / (sums[block] - before)
+            start = block * BLOCK
+            x = x[start : start + BLOCK]
+        cumulative = np.cumsum(np.exp(x.astype(np.float64) - top))
+        place = int(np.searchsorted(cumulative, u * cumulative[-1], side="right"))
+        if place >= len(x) or x[place] == -np.inf:  # u rounded up to 1: the last token that is possible
+            place = int(np.flatnonzero(x > -np.inf)[-1])
+        return start + place if self.tokens is None else int(self.tokens[start + place])
+
+
+def reaching(mass: float, top: float, min_keep: int) -> Callable[[Floats], int | None]:
+    """For `Support.closest`: as few tokens as have sum exp(x - top) >= mass, and at least `min_keep`."""
+
+    def enough(ranked: Floats) -> int | None:
+        held = np.cumsum(np.exp(ranked.astype(np.float64) - top))
+        if not len(held) or held[-1] < mass or len(ranked) < min_keep:
+            return None
+        return max(int(np.searchsorted(held, mass)) + 1, min_keep)
+
+    return enough
+
+
+def _at_most_kth_largest(x: Floats, k: int) -> float:
+    """A value that at least min(k, len(x)) numbers reach, and few more."""
+    if k >= len(x):
+        return -math.inf
+    width = 256
+    whole = len(x) // width
+    if k > whole:
+        return float(np.partition(x, len(x) - k)[len(x) - k])
+    # k blocks have a maximum that is no smaller than the k-th largest maximum
+    maxima = x[: whole * width].reshape(whole, width).max(axis=1)
+    return float(np.partition(maxima, whole - k)[whole - k])

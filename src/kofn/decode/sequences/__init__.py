@@ -1,0 +1,1 @@
+"""Decoders that choose whole sequences: several good ones, not one token."""
