@@ -53,7 +53,7 @@ def table(name: str, argument: str = "") -> str:
     """A table by its name and argument."""
     kinds: dict[str, Callable[[str], str]] = {
         **{name: partial(jobs_of, name) for name in SPEED}, "figures": figures, "objectives": objectives, "method": method,
-        "measured": measured, "says": says, "choosing": choosing, "scale": scale_of,
+        "measured": measured, "says": says, "choosing": choosing, "scale": scale_of, "decode": decode_of,
     }  # fmt: skip
     if name not in kinds:
         raise SystemExit(f"table {name!r} is unknown; there are: {', '.join(kinds)}")
@@ -89,7 +89,7 @@ def measured(name: str) -> str:
     )
 
 
-PEER_NAMES = ("faiss-cpu", "apricot-select", "kmedoids", "goodpoints", "coresets")
+PEER_NAMES = ("torch", "transformers", "faiss-cpu", "apricot-select", "kmedoids", "goodpoints", "coresets")
 
 
 def _kernels(result: Result) -> set[str]:
@@ -103,6 +103,14 @@ def scale_of(argument: str) -> str:
 
     result = load("scale")
     return absent("scale") if result is None else scale(result, argument, grid)
+
+
+def decode_of(argument: str) -> str:
+    """A table of docs/decode; `tables_decode.py` has them."""
+    from tables_decode import decode
+
+    result = load("decode")
+    return absent("decode") if result is None else decode(result, argument, grid)
 
 
 def jobs_of(name: str, argument: str) -> str:

@@ -6,6 +6,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from kofn.errors import ParameterError, UsageError
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from kofn.decode.nexttokens import NextTokens
 
 _BAR = 16  # characters of the longest bar
+_PASSES = (
+    "start", "next_logits", "all_logits", "start_with_hidden", "next_with_hidden", "next_logits_of_embeddings",
+)  # fmt: skip
+"""What runs a model of transformers once."""
+
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -93,10 +99,9 @@ def run_generate(
     takes_seed = "seed" in inspect.signature(chosen.generate).parameters
     reader, tokenizer = _load(model, dtype)
     with Progress() as progress:
-        watched = Watched(reader, lambda done: progress("tokens", min(done, length), length))
-        found = chosen.generate(
-            watched, _encoded(tokenizer, prompt), n, length=length, **({"seed": seed} if takes_seed else {})
-        )
+        counting = watched(reader, lambda done: progress("tokens", min(done, length), length))
+        chance = {"seed": seed} if takes_seed else {}
+        found = chosen.generate(counting, _encoded(tokenizer, prompt), n, length=length, **chance)
     texts = found.texts(lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True)))
     if as_json:
         print(json.dumps(_as_dict(found, texts, chosen, seed if takes_seed else None), indent=2, ensure_ascii=False))
@@ -104,26 +109,24 @@ def run_generate(
     _print_generations(found, texts)
 
 
-class Watched:
-    """A language model that says how many passes it has made; everything else is the model's own."""
+def watched(model: Any, tell: Callable[[int], None]) -> Any:
+    """A copy of a language model that says after each pass how many it has made; the network itself is shared."""
+    own = copy(model)
+    passes = 0
 
-    def __init__(self, model: Any, tell: Callable[[int], None]) -> None:
-        self._model = model
-        self._tell = tell
-        self._passes = 0
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._model, name)
-        if not name.startswith(("next_", "all_", "start")):
-            return found
-
+    def counted(run: Callable[..., Any]) -> Callable[..., Any]:
         def told(*args: Any, **kwargs: Any) -> Any:
-            answer = found(*args, **kwargs)
-            self._passes += 1
-            self._tell(self._passes)
+            nonlocal passes
+            answer = run(*args, **kwargs)
+            passes += 1
+            tell(passes)
             return answer
 
         return told
+
+    for name in _PASSES:
+        setattr(own, name, counted(getattr(model, name)))
+    return own
 
 
 def _decoder(name: str, rule: str | None, settings: list[str]) -> Any:

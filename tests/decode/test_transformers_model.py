@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from decode.gemma import Pieces, merges, tokenizer
 from decode.tiny import END, VOCABULARY, WINDOW, tiny_gemma, tiny_gpt2, tiny_llama
 from kofn.decode.transformers_model import TransformersModel, load
 from kofn.errors import DataError, MissingExtra, ParameterError, UsageError
@@ -237,6 +238,10 @@ def test_load_reads_a_saved_model_with_its_tokenizer(tmp_path: Any) -> None:
     assert tokenizer("w9").input_ids == [9]
     close(model.start([[9, 10]])[0][0], fresh(network, [9, 10])[-1])
     assert load(str(tmp_path), dtype="bfloat16")[0].model.dtype == torch.bfloat16
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1_000])
+    with pytest.raises(DataError, match="no causal language model"):
+        load(tmp_path)
 
 
 def test_load_says_what_is_missing(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,3 +255,16 @@ def test_load_says_what_is_missing(tmp_path: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtra, match=r"pip install 'kofn\[decode\]'"):
         load(tmp_path)
+
+
+def test_the_gemma_fixtures_tokenizer_merges_the_best_scored_pieces_first() -> None:
+    scored = {"a": -3.0, "b": -3.0, "c": -3.0, "ab": -2.0, "bc": -1.0, "abc": -4.0, "\u2581": -3.0}
+    special = {"<pad>": 3, "<eos>": 3, "<bos>": 3, "<unk>": 2, "bca": 4}
+    given = Pieces([*special, *scored], [0.0] * 5 + list(scored.values()), [*special.values(), *[1] * 7])
+    assert merges(given) == [("b", "c"), ("a", "b"), ("ab", "c"), ("a", "bc")]
+    made = tokenizer(given)
+    assert made.convert_ids_to_tokens(made("abc ab").input_ids) == ["<bos>", "abc", "\u2581", "ab"]
+    assert made.convert_ids_to_tokens(made("aabcc").input_ids) == ["<bos>", "a", "abc", "c"]
+    # a user-defined piece is cut out before any merge
+    assert made.convert_ids_to_tokens(made("abcab").input_ids) == ["<bos>", "a", "bca", "b"]
+    assert made.decode(made("abc ab").input_ids[1:]) == "abc ab"

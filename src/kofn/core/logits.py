@@ -24,6 +24,10 @@ Tokens = NDArray[np.int64]
 BLOCK = 1_024
 """Logits whose exponentials exist at once, and what `block_sums` answers for."""
 
+BINS = 4_096
+FINE = 64
+"""Bins of distances, and how many of them to a nat."""
+
 _LANES = 64
 _SHORT = 64  # logits that are looked at one by one where any of them is wanted
 _LOG2E = math.log2(math.e)
@@ -91,6 +95,20 @@ def tokens_near(x: Floats, center: float, radius: float) -> Tokens:
     out = np.empty(_count_near(one_form(x), center32, radius32), np.int64)
     _near(one_form(x), center32, radius32, out)
     return out
+
+
+def distance_masses(x: Floats, top: float, center: float) -> Doubles:
+    """Sums of exp(x - top) by the distance of x to `center`: `BINS` bins of 1 / `FINE` nats, the last for all beyond."""
+    out = np.zeros(BINS)
+    _distance_masses(one_form(x), np.float32(top), np.float32(center), out)
+    return out
+
+
+def tokens_by_bin(x: Floats, center: float, bin: int) -> tuple[Tokens, Tokens]:
+    """Tokens of the bins before this one of `distance_masses`, and of this one; those at -inf are in none."""
+    before, inside = np.empty(len(x), np.int64), np.empty(len(x), np.int64)
+    few, more = _by_bin(one_form(x), np.float32(center), bin, before, inside)
+    return before[:few], inside[:more]
 
 
 def spread(x: Floats, top: float) -> float:
@@ -261,6 +279,46 @@ def _near(x: Any, center: Any, radius: Any, out: Any) -> Any:
                 if abs(block[i] - center) <= radius:
                     out[found] = start + i
                     found += 1
+
+
+@kernel
+def _bins_of(x: Any, center: Any, bins: Any) -> Any:
+    """Bins of distances as floats: whole numbers up to BINS - 1."""
+    last = np.float32(BINS - 1)
+    fine = np.float32(FINE)
+    for i in range(len(x)):
+        scaled = abs(x[i] - center) * fine
+        bins[i] = scaled if scaled < last else last
+
+
+@kernel
+def _distance_masses(x: Any, top: Any, center: Any, out: Any) -> Any:
+    e, bins = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for start in range(0, len(x), BLOCK):
+        block = x[start : start + BLOCK]
+        _exp_block(block, top, e[: len(block)])
+        _bins_of(block, center, bins[: len(block)])
+        for i in range(len(block)):
+            out[int(bins[i])] += e[i]
+
+
+@kernel
+def _by_bin(x: Any, center: Any, wanted: Any, before: Any, inside: Any) -> Any:
+    bins = np.empty(BLOCK, np.float32)
+    few = 0
+    more = 0
+    for start in range(0, len(x), BLOCK):
+        block = x[start : start + BLOCK]
+        _bins_of(block, center, bins[: len(block)])
+        for i in range(len(block)):
+            found = int(bins[i])
+            if found < wanted:
+                before[few] = start + i
+                few += 1
+            elif found == wanted and block[i] > np.float32(-np.inf):
+                inside[more] = start + i
+                more += 1
+    return few, more
 
 
 @kernel

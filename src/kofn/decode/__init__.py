@@ -45,6 +45,16 @@ _WHERE = {
     ],
     "model": ["LanguageModel", "Generations"],
     "markov": ["MarkovModel"],
+    "transformers_model": ["TransformersModel", "load"],
+    "sequences.sampling": ["Sampling", "Greedy"],
+    "sequences.contrastive": ["ContrastiveSearch"],
+    "sequences.beam": ["Beam"],
+    "sequences.diversebeam": ["DiverseBeam"],
+    "sequences.stochasticbeam": ["StochasticBeam"],
+    "sequences.conditionalpoissonbeam": ["ConditionalPoissonBeam"],
+    "sequences.arithmetic": ["ArithmeticSampling"],
+    "sequences.priority": ["PrioritySampling"],
+    "sequences.superposed": ["SuperposedDecoding"],
 }
 _MODULES = {name: module for module, names in _WHERE.items() for name in names}
 

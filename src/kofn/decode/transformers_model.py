@@ -256,8 +256,8 @@ def load(path: str | Path, *, dtype: str = "float32") -> tuple[TransformersModel
         with _quiet():
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # whatever the files make transformers, safetensors or torch raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise DataError(f"{path} holds no causal language model with a tokenizer: {reason}") from error
     return TransformersModel(model), tokenizer
 

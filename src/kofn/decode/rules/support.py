@@ -14,8 +14,10 @@ from kofn.core.logits import (
     BLOCK,
     block_sums,
     count_above,
+    distance_masses,
     entropy,
     tokens_above,
+    tokens_by_bin,
     tokens_near,
     top_of,
     total,
@@ -26,6 +28,12 @@ Tokens = NDArray[np.int64]
 _LOWEST = float(np.finfo(np.float32).min)
 _REACHES = (3.0, 6.0, 12.0, -_LOWEST)
 """How far, in nats, a prefix reaches before the next, longer one is tried; the last takes every finite logit."""
+
+_MANY = 16  # candidates for each place, above which they are not gathered
+_STRETCH = 4_096
+
+_LONG = 8_192
+"""Tokens above which a prefix is not sorted, where a histogram can do."""
 
 _COUNTS = (64, 1_024)
 """Best tokens that are tried before prefixes by reach; block maxima help to find as many."""
@@ -104,7 +112,13 @@ class Support:
     def best(self, k: int) -> Support:
         """The k tokens with the largest logits, ties to the lowest token; all that are possible if these are fewer."""
         x = self.values
-        places = tokens_above(x, max(_at_most_kth_largest(x, k), _LOWEST))
+        cut = max(_at_most_kth_largest(x, k), _LOWEST)
+        if count_above(x, cut) > max(_MANY * k, len(x) // 8):  # ties, or a flat row: the bound was of no use
+            cut = max(float(np.partition(x, len(x) - k)[len(x) - k]), _LOWEST)
+            sure = tokens_above(x, float(np.nextafter(np.float32(cut), np.float32(np.inf))))
+            ties = _first_equal(x, cut, k - len(sure))
+            return self.at(np.sort(np.concatenate([sure, ties])))
+        places = tokens_above(x, cut)
         if len(places) > k:
             kth = np.partition(x[places], len(places) - k)[len(places) - k]
             sure = places[x[places] > kth]
@@ -133,14 +147,54 @@ class Support:
         x = self.values
         for reach in reaches:
             places = tokens_near(x, center, reach)
-            distance = np.abs(x[places] - np.float32(center))
-            # one sort of whole numbers orders by distance, then by place: bits of floats >= 0 ascend with them
-            order = np.sort(distance.view(np.uint32).astype(np.uint64) << np.uint64(32) | places.astype(np.uint64))
-            ranked = (order & np.uint64(0xFFFFFFFF)).astype(np.int64)
+            ranked = _by_distance(x, places, center)
             count = enough(x[ranked])
             if count is not None:
                 return self.at(np.sort(ranked[:count]))
         return self.at(places)
+
+    def holding(self, mass: float, center: float, min_keep: int) -> Support:
+        """As few of the tokens closest to `center` as have sum exp(x - top) >= mass, and at least `min_keep`.
+
+        Short prefixes are sorted; where these do not hold the mass, a histogram of distances finds the bin in which it is
+        reached, and only this bin is sorted.
+        """
+        x, top = self.values, self.top
+        enough = reaching(mass, top, min_keep)
+        first = self._short(center, enough)
+        if first is not None:
+            return first
+        held = np.cumsum(distance_masses(x, top, center))
+        if held[-1] < mass:
+            return self.closest(center, enough, reaches=_REACHES[-1:])
+        last = int(np.searchsorted(held, mass))
+        before, inside = tokens_by_bin(x, center, last)
+        ranked = _by_distance(x, inside, center)
+        needed = reaching(mass - (held[last - 1] if last else 0.0), top, 1)(x[ranked]) or len(ranked)
+        needed = max(needed, min_keep - len(before))
+        if needed > len(ranked):  # the floor reaches beyond the bin
+            return self.closest(center, enough, reaches=_REACHES[-1:])
+        return self.at(np.sort(np.concatenate([before, ranked[:needed]])))
+
+    def _short(self, center: float, enough: Callable[[Floats], int | None]) -> Support | None:
+        """The answer from a short prefix, None where it takes a longer one."""
+        x = self.values
+        if center >= self.top:
+            for size in _COUNTS:
+                head = self.best(size)
+                count = enough(np.sort(head.values)[::-1])
+                if count is not None:
+                    return head.best(count)
+            return None
+        for reach in _REACHES[:2]:
+            places = tokens_near(x, center, reach)
+            if len(places) > _LONG:
+                return None
+            ranked = _by_distance(x, places, center)
+            count = enough(x[ranked])
+            if count is not None:
+                return self.at(np.sort(ranked[:count]))
+        return None
 
     def drawn(self, u: float) -> int:
         """The token at which the cumulative law, in token order, first exceeds u in (0, 1)."""
@@ -160,6 +214,14 @@ class Support:
         return start + place if self.tokens is None else int(self.tokens[start + place])
 
 
+def _by_distance(x: Floats, places: Tokens, center: float) -> Tokens:
+    """Places by rising distance of their logit to `center`, ties by number."""
+    distance = np.abs(x[places] - np.float32(center))
+    # one sort of whole numbers does both: bits of floats >= 0 ascend with them
+    order = np.sort(distance.view(np.uint32).astype(np.uint64) << np.uint64(32) | places.astype(np.uint64))
+    return (order & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
 def reaching(mass: float, top: float, min_keep: int) -> Callable[[Floats], int | None]:
     """For `Support.closest`: as few tokens as have sum exp(x - top) >= mass, and at least `min_keep`."""
 
@@ -170,6 +232,19 @@ def reaching(mass: float, top: float, min_keep: int) -> Callable[[Floats], int |
         return max(int(np.searchsorted(held, mass)) + 1, min_keep)
 
     return enough
+
+
+def _first_equal(x: Floats, value: float, count: int) -> Tokens:
+    """The first `count` places at which x has this value."""
+    found: list[Tokens] = []
+    missing = count
+    for start in range(0, len(x), _STRETCH):
+        places = start + np.flatnonzero(x[start : start + _STRETCH] == np.float32(value))[:missing]
+        found.append(places)
+        missing -= len(places)
+        if not missing:
+            break
+    return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
 def _at_most_kth_largest(x: Floats, k: int) -> float:

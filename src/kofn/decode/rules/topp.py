@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from kofn.core.logits import total
 from kofn.decode.rules.rule import Interval, Rule, whole
-from kofn.decode.rules.support import Support, reaching
+from kofn.decode.rules.support import Support
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class TopP(Rule):
     min_keep : int
         Never fewer than this.
 
-    Cost: three passes over the row and a sort of the best 64, or 1,024, or of those within 12 nats of the best: of the
-    whole row only where these hold less than p. O(V) time; O(V log V) on flat rows.
+    Cost: three passes over the row and a sort of the best 64 or 1,024; where these hold less than p, two passes more and a
+    sort of the tokens within 1/64 nat of the last that is kept. O(V) time.
     """
 
     p: float
@@ -40,4 +40,4 @@ class TopP(Rule):
         if self.p == 1:
             return support
         top = support.top
-        return support.leading(reaching(self.p * total(support.values, top), top, self.min_keep))
+        return support.holding(self.p * total(support.values, top), top, self.min_keep)

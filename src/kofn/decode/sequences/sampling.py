@@ -34,14 +34,14 @@ class Sampling:
     Notes
     -----
     Cost: one pass for the prompt and one a token over the sequences that go on; then O(V) a sequence. The first token's
-    law is computed once for all sequences of a prompt.
+    law is computed once for all sequences of a prompt. Memory: 4 n V bytes of logits, and the model's own.
 
     Examples
     --------
     >>> from kofn.decode.markov import MarkovModel
     >>> model = MarkovModel([[0.5, 0.5], [0.0, 1.0]], end=[1])
     >>> [tokens.tolist() for tokens in Sampling().generate(model, [0], 3, length=4, seed=1).tokens]
-    [[0, 1], [1], [1]]
+    [[0, 0, 1], [0, 0, 1], [0, 0, 0, 1]]
     """
 
     rule: Any = None

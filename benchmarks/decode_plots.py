@@ -1,0 +1,144 @@
+"""Draws how rules cut three real next-token laws, and what order does: docs/images/decode-cuts.svg, decode-order.svg.
+
+python benchmarks/decode_plots.py --model FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+PROMPTS = {
+    "sure": "The first president of the United States was George",
+    "in between": "The capital of France is",
+    "open": "My favourite thing about the city is the",
+}
+RULES = (
+    "topk=50", "topp=0.9", "minp=0.1", "typical=0.2", "epsilon=9e-4", "eta=9e-4", "topnsigma=1", "toph=0.4",
+    "bregman=1e-3,alpha=1.5",
+)  # fmt: skip
+ORDERS = ("temp=T|topp=0.9", "topp=0.9|temp=T", "temp=T|minp=0.1", "minp=0.1|temp=T", "temp=T|topnsigma=1")
+LEAST = 1e-9  # probabilities below it are not drawn
+INK, BAR, LINE = "#30343b", "#4c78a8", "#e45756"
+
+
+def laws_of(model: str) -> dict[str, Any]:
+    """Logits of what follows each prompt."""
+    from kofn.decode.transformers_model import load
+
+    reader, tokenizer = load(model)
+    return {name: reader.start([tokenizer(text).input_ids])[0][0].copy() for name, text in PROMPTS.items()}
+
+
+def curve(x: Any) -> list[dict[str, float]]:
+    """Probability by rank, thinned to what a logarithmic axis shows."""
+    p = np.exp(np.sort(x.astype(np.float64))[::-1] - x.max())
+    p /= p.sum()
+    ranks = np.unique(np.round(np.geomspace(1, len(p), 240)).astype(int))
+    return [{"rank": int(rank), "probability": float(p[rank - 1])} for rank in ranks if p[rank - 1] >= LEAST]
+
+
+def cuts(x: Any) -> list[dict[str, Any]]:
+    """From which rank to which each rule keeps tokens, how many and how much."""
+    from kofn.decode import KeptMass, KeptSize, parse_rule
+
+    rank_of = np.empty(len(x), np.int64)
+    rank_of[np.argsort(-x, kind="stable")] = np.arange(1, len(x) + 1)
+    found = []
+    for text in RULES:
+        rule = parse_rule(text)
+        ranks = rank_of[np.flatnonzero(np.isfinite(rule(x)))]
+        size, mass = int(KeptSize(rule)(x)), float(KeptMass(rule)(x))
+        note = f"{size:,} token{'s' * (size > 1)}, {100 * mass:.3g} %"
+        found.append({"rule": text, "first": int(ranks.min()) - 0.25, "last": int(ranks.max()) + 0.25, "note": note})
+    return found
+
+
+def draw_cuts(laws: dict[str, Any], path: Path) -> None:
+    """Three columns: the law above, the rules' cuts below."""
+    import altair as alt
+
+    columns = []
+    for name, x in laws.items():
+        axis = alt.Scale(type="log", domain=[0.7, 300_000], nice=False)
+        shown = alt.X("rank:Q", scale=axis, axis=alt.Axis(title=None, labels=False, ticks=False, grid=False))
+        top = (
+            alt.Chart(alt.Data(values=curve(x)))
+            .mark_line(color=LINE, strokeWidth=2)
+            .encode(
+                x=shown,
+                y=alt.Y("probability:Q", scale=alt.Scale(type="log", domain=[LEAST, 1]),
+                        axis=alt.Axis(title="probability" if name == "sure" else None, format=".0e", tickCount=5)),
+            )
+            .properties(width=300, height=130, title=alt.Title(name, subtitle=f"“{PROMPTS[name]} …”"))
+        )  # fmt: skip
+        rows = alt.Chart(alt.Data(values=cuts(x)))
+        y = alt.Y(
+            "rule:N", sort=list(RULES), axis=alt.Axis(title=None, labels=name == "sure", ticks=False, domain=False)
+        )
+        ends = alt.Axis(title="rank of the token", values=[1, 10, 100, 1_000, 10_000, 100_000], format="~s", grid=True)
+        bars = rows.mark_bar(color=BAR, height=7, yOffset=5).encode(
+            x=alt.X("first:Q", scale=axis, axis=ends), x2="last:Q", y=y
+        )
+        notes = rows.mark_text(align="left", dx=1, dy=-6, fontSize=9.5, color=INK).encode(
+            x=alt.datum(1, scale=axis), y=y, text="note:N"
+        )
+        columns.append(alt.vconcat(top, (bars + notes).properties(width=300, height=26 * len(RULES)), spacing=4))
+    save(alt.hconcat(*columns, spacing=16), path)
+
+
+def draw_order(laws: dict[str, Any], path: Path) -> None:
+    """Tokens kept by temperature, with the temperature before and after the cut."""
+    import altair as alt
+
+    from kofn.decode import KeptSize, parse_rule
+
+    values = []
+    for name, x in laws.items():
+        for text in ORDERS:
+            for t in np.linspace(0.5, 2.5, 17):
+                kept = float(KeptSize(parse_rule(text.replace("T", f"{t:.3f}")))(x))
+                values.append({"temperature": round(float(t), 3), "kept": kept, "chain": text, "law": name})
+    chart = (
+        alt.Chart(alt.Data(values=values))
+        .mark_line(strokeWidth=2)
+        .encode(
+            x=alt.X("temperature:Q", title="temperature T"),
+            y=alt.Y(
+                "kept:Q",
+                scale=alt.Scale(type="log"),
+                title="tokens kept",
+                axis=alt.Axis(format="~s", values=[1, 10, 100, 1_000, 10_000, 100_000]),
+            ),
+            color=alt.Color("chain:N", sort=list(ORDERS), title=None),
+            strokeDash=alt.StrokeDash("chain:N", sort=list(ORDERS), legend=None),
+            column=alt.Column("law:N", sort=list(PROMPTS), title=None),
+        )
+        .properties(width=250, height=190)
+    )
+    save(chart, path)
+
+
+def save(chart: Any, path: Path) -> None:
+    """As SVG, with plain fonts."""
+    font = "DejaVu Sans, Verdana, sans-serif"
+    chart = chart.configure(font=font, background="white").configure_view(stroke=None)
+    chart.configure_axis(labelColor=INK, titleColor=INK, gridColor="#e8e8e8").save(str(path))
+    print(path)
+
+
+def main() -> None:
+    """Draw both."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True)
+    laws = laws_of(parser.parse_args().model)
+    draw_cuts(laws, IMAGES / "decode-cuts.svg")
+    draw_order(laws, IMAGES / "decode-order.svg")
+
+
+if __name__ == "__main__":
+    main()
