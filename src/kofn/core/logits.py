@@ -104,11 +104,18 @@ def distance_masses(x: Floats, top: float, center: float) -> Doubles:
     return out
 
 
-def tokens_by_bin(x: Floats, center: float, bin: int) -> tuple[Tokens, Tokens]:
-    """Tokens of the bins before this one of `distance_masses`, and of this one; those at -inf are in none."""
-    before, inside = np.empty(len(x), np.int64), np.empty(len(x), np.int64)
-    few, more = _by_bin(one_form(x), np.float32(center), bin, before, inside)
-    return before[:few], inside[:more]
+def split_by_bin(x: Floats, center: float, bin: int) -> tuple[Floats, int, Tokens]:
+    """The logits of the bins of `distance_masses` before this one, the rest at -inf; how many; and this bin's tokens."""
+    before, inside = np.empty(len(x), np.float32), np.empty(len(x), np.int32)
+    count, more = _split_by_bin(one_form(x), np.float32(center), bin, before, inside)
+    return before, int(count), inside[:more].astype(np.int64)
+
+
+def kept_above(x: Floats, cut: float) -> Floats:
+    """Logits that are at least `cut`, the rest at -inf."""
+    out = np.empty(len(x), np.float32)
+    _kept_above(one_form(x), np.float32(cut), out)
+    return out
 
 
 def spread(x: Floats, top: float) -> float:
@@ -303,22 +310,37 @@ def _distance_masses(x: Any, top: Any, center: Any, out: Any) -> Any:
 
 
 @kernel
-def _by_bin(x: Any, center: Any, wanted: Any, before: Any, inside: Any) -> Any:
+def _split_by_bin(x: Any, center: Any, wanted: Any, before: Any, inside: Any) -> Any:
     bins = np.empty(BLOCK, np.float32)
-    few = 0
+    below, up_to = np.float32(wanted), np.float32(wanted + 1)
+    nothing = np.float32(-np.inf)
+    count = 0
     more = 0
     for start in range(0, len(x), BLOCK):
         block = x[start : start + BLOCK]
-        _bins_of(block, center, bins[: len(block)])
+        part = bins[: len(block)]
+        _bins_of(block, center, part)
+        out = before[start : start + BLOCK]
+        few: Any = np.int32(0)
+        some: Any = np.int32(0)
         for i in range(len(block)):
-            found = int(bins[i])
-            if found < wanted:
-                before[few] = start + i
-                few += 1
-            elif found == wanted and block[i] > np.float32(-np.inf):
-                inside[more] = start + i
-                more += 1
-    return few, more
+            out[i] = block[i] if part[i] < below else nothing
+            few = np.int32(few + np.int32(part[i] < below))
+            some = np.int32(some + np.int32(part[i] < up_to))
+        count += few
+        if some > few:
+            for i in range(len(block)):
+                if below <= part[i] < up_to and block[i] > nothing:
+                    inside[more] = start + i
+                    more += 1
+    return count, more
+
+
+@kernel
+def _kept_above(x: Any, cut: Any, out: Any) -> Any:
+    nothing = np.float32(-np.inf)
+    for i in range(len(x)):
+        out[i] = x[i] if x[i] >= cut else nothing
 
 
 @kernel

@@ -125,8 +125,7 @@ class KeptSize(Measure):
 
     def of(self, support: Support) -> float:
         """See `Measure`."""
-        kept = self.rule.narrow(support)
-        return float(np.count_nonzero(kept.values > -np.inf))
+        return float(len(self.rule.narrow(support).kept()))
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ class LogKeptMass(Measure):
 
     def of(self, support: Support) -> float:
         """See `Measure`."""
-        kept = self.rule.narrow(support).ids()
+        kept = self.rule.narrow(support).kept()
         return min(Support(support.values[kept]).log_total() - support.log_total(), 0.0)
 
 

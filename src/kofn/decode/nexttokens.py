@@ -108,16 +108,15 @@ def next_tokens(
 
 def _cut(whole: Support, rule: Rule | Stateful, tokens: Tokens, log_total: float) -> Cut:
     kept = rule.narrow(whole) if isinstance(rule, Rule) else rule.narrow(whole, rule.memory())[0]
-    ids = kept.ids()
+    ids = kept.kept()
     own = Support(whole.values[ids])
+    values = kept.values[kept.values > -np.inf]
     after = kept.log_total()
     places = np.searchsorted(ids, tokens)
     chances = {
-        int(token): math.exp(float(kept.values[place]) - after)
+        int(token): math.exp(float(values[place]) - after)
         for token, place in zip(tokens, places.tolist(), strict=True)
-        if place < len(ids) and ids[place] == token and kept.values[place] > -np.inf
+        if place < len(ids) and ids[place] == token
     }
     last = max((rank for rank, token in enumerate(tokens.tolist(), 1) if token in chances), default=0)
-    return Cut(
-        int(np.count_nonzero(kept.values > -np.inf)), min(math.exp(own.log_total() - log_total), 1.0), chances, last
-    )
+    return Cut(len(ids), min(math.exp(own.log_total() - log_total), 1.0), chances, last)

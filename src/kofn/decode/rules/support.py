@@ -16,8 +16,9 @@ from kofn.core.logits import (
     count_above,
     distance_masses,
     entropy,
+    kept_above,
+    split_by_bin,
     tokens_above,
-    tokens_by_bin,
     tokens_near,
     top_of,
     total,
@@ -30,6 +31,7 @@ _REACHES = (3.0, 6.0, 12.0, -_LOWEST)
 """How far, in nats, a prefix reaches before the next, longer one is tried; the last takes every finite logit."""
 
 _MANY = 16  # candidates for each place, above which they are not gathered
+_DENSE = 8  # of so many tokens one is left: then all stay listed, those left out at -inf
 _STRETCH = 4_096
 
 _LONG = 8_192
@@ -46,7 +48,7 @@ class Support:
     Attributes
     ----------
     values : float32 (m,)
-        Logits. The law is softmax(values).
+        Logits. The law is softmax(values); a token at -inf is left out like one that is not listed.
     tokens : int64 (m,) or None
         Which tokens they are, ascending. None: all V of them.
     beside : float32 (V,) or None
@@ -71,6 +73,11 @@ class Support:
     def ids(self) -> Tokens:
         """Which tokens, int64 (m,), ascending."""
         return np.arange(len(self.values)) if self.tokens is None else self.tokens
+
+    def kept(self) -> Tokens:
+        """The tokens that are possible, int64, ascending."""
+        possible = np.flatnonzero(self.values > -np.inf)
+        return possible if self.tokens is None else self.tokens[possible]
 
     def log_total(self) -> float:
         """log sum exp(values)."""
@@ -105,17 +112,23 @@ class Support:
         if rounded < cut:  # so that x >= rounded holds for just those float32 x with x >= cut
             rounded = np.nextafter(rounded, np.float32(np.inf))
         reached = max(float(rounded), _LOWEST)
-        if min_keep > 1 and count_above(self.values, reached) < min_keep:
+        count = count_above(self.values, reached)
+        if count < min_keep:
             return self.best(min_keep)
+        if count == len(self):
+            return self
+        if count * _DENSE > len(self):
+            return replace(self, values=kept_above(self.values, reached))
         return self.at(tokens_above(self.values, reached))
 
     def best(self, k: int) -> Support:
         """The k tokens with the largest logits, ties to the lowest token; all that are possible if these are fewer."""
         x = self.values
         cut = max(_at_most_kth_largest(x, k), _LOWEST)
-        if count_above(x, cut) > max(_MANY * k, len(x) // 8):  # ties, or a flat row: the bound was of no use
-            cut = max(float(np.partition(x, len(x) - k)[len(x) - k]), _LOWEST)
-            sure = tokens_above(x, float(np.nextafter(np.float32(cut), np.float32(np.inf))))
+        if count_above(x, cut) > max(_MANY * k, len(x) // _DENSE):  # ties, or a flat row
+            if count_above(x, _next(cut)) >= k:
+                cut = max(float(np.partition(x, len(x) - k)[len(x) - k]), _LOWEST)
+            sure = tokens_above(x, _next(cut))
             ties = _first_equal(x, cut, k - len(sure))
             return self.at(np.sort(np.concatenate([sure, ties])))
         places = tokens_above(x, cut)
@@ -168,13 +181,14 @@ class Support:
         if held[-1] < mass:
             return self.closest(center, enough, reaches=_REACHES[-1:])
         last = int(np.searchsorted(held, mass))
-        before, inside = tokens_by_bin(x, center, last)
+        values, before, inside = split_by_bin(x, center, last)
         ranked = _by_distance(x, inside, center)
         needed = reaching(mass - (held[last - 1] if last else 0.0), top, 1)(x[ranked]) or len(ranked)
-        needed = max(needed, min_keep - len(before))
+        needed = max(needed, min_keep - before)
         if needed > len(ranked):  # the floor reaches beyond the bin
             return self.closest(center, enough, reaches=_REACHES[-1:])
-        return self.at(np.sort(np.concatenate([before, ranked[:needed]])))
+        values[ranked[:needed]] = x[ranked[:needed]]
+        return self.revalued(values)
 
     def _short(self, center: float, enough: Callable[[Floats], int | None]) -> Support | None:
         """The answer from a short prefix, None where it takes a longer one."""
@@ -232,6 +246,11 @@ def reaching(mass: float, top: float, min_keep: int) -> Callable[[Floats], int |
         return max(int(np.searchsorted(held, mass)) + 1, min_keep)
 
     return enough
+
+
+def _next(value: float) -> float:
+    """The next larger float32."""
+    return float(np.nextafter(np.float32(value), np.float32(np.inf)))
 
 
 def _first_equal(x: Floats, value: float, count: int) -> Tokens:
