@@ -54,6 +54,7 @@ def table(name: str, argument: str = "") -> str:
     kinds: dict[str, Callable[[str], str]] = {
         **{name: partial(jobs_of, name) for name in SPEED}, "figures": figures, "objectives": objectives, "method": method,
         "measured": measured, "says": says, "choosing": choosing, "scale": scale_of, "decode": decode_of,
+        "decode_quality": quality_of,
     }  # fmt: skip
     if name not in kinds:
         raise SystemExit(f"table {name!r} is unknown; there are: {', '.join(kinds)}")
@@ -111,6 +112,14 @@ def decode_of(argument: str) -> str:
 
     result = load("decode")
     return absent("decode") if result is None else decode(result, argument, grid)
+
+
+def quality_of(argument: str) -> str:
+    """A figure of docs/decode/quality.md."""
+    from decode_quality import table
+
+    result = load("decode_quality")
+    return absent("decode_quality") if result is None else table(result, argument) + "\n"
 
 
 def jobs_of(name: str, argument: str) -> str:

@@ -1,0 +1,71 @@
+"""The commands tokens, rules and generate: what they say to those who mistype, and how numbers are written."""
+
+import json
+
+import pytest
+
+from kofn.cli import main
+from kofn.commands_decode import bar, percent, watched
+from kofn.decode import MarkovModel
+from kofn.decode.rules.parse import RULES
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tokens", "hi", "--model", "nowhere"], "nowhere holds no config.json"),
+        (["tokens", "hi", "--model", "nowhere", "--rule", "toop=0.9"], "did you mean topp"),
+        (["tokens", "hi", "--model", "nowhere", "--temperature", "hot"], "write for example 0.7,1,1.5"),
+        (["tokens", "hi", "--model", "nowhere", "--top", "0"], "give at least 1"),
+        (["generate", "hi", "--model", "nowhere", "--decoder", "bean"], "did you mean beam"),
+        (["generate", "hi", "--model", "nowhere", "--decoder", "greedy", "--rule", "topk=5"], "takes no rule"),
+        (["generate", "hi", "--model", "nowhere", "--decoder", "beam", "--set", "widht=5"], "no parameter 'widht'"),
+        (["generate", "hi", "--model", "nowhere", "--decoder", "beam", "--set", "width=five"], "width"),
+        (["generate", "hi", "--model", "nowhere", "--dtype", "int4"], "choose float32"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_mend(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert said in captured.err
+    assert len(captured.err.strip().splitlines()) <= 2
+
+
+def test_rules_lists_every_rule_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["rule"] for row in rows] == list(RULES)
+    assert all(len(row["idea"]) > 20 for row in rows)
+    assert main(["rules"]) == 0
+    out = capsys.readouterr().out
+    assert all(row["example"] in out for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        (1.0, "100 %"), (0.5, "50.0 %"), (0.0912, "9.12 %"), (0.000123456, "0.0123 %"), (0.0, "0 %"), (2e-9, "2e-07 %"),
+        (0.99999, "99.9990 %"), (0.99999999, "> 99.9999 %"),
+    ],
+)  # fmt: skip
+def test_shares_have_three_digits_and_never_round_up_to_all(p: float, text: str) -> None:
+    assert percent(p) == text
+
+
+def test_bars_grow_by_eighths() -> None:
+    assert bar(1.0) == "█" * 16
+    assert bar(0.5) == "█" * 8
+    assert bar(1 / 128) == "▏"
+    assert bar(0.0) == "▏"
+
+
+def test_passes_are_counted_on_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kofn.commands_decode._PASSES", ("start", "next_logits", "all_logits"))
+    model, seen = MarkovModel([[0.5, 0.5], [0.5, 0.5]]), list[int]()
+    counting = watched(model, seen.append)
+    logits, state = counting.start([[0]])
+    counting.next_logits(logits.argmax(1), state)
+    assert seen == [1, 2]
+    assert "start" not in vars(model)
