@@ -37,7 +37,7 @@ def speed(result: Result, argument: str, grid: Any) -> str:
         draw, theirs = found[f"kofn draw {rule}"], found.get(f"transformers draw {rule}")
         rows.append(
             [
-                f"`{rule}`".replace("|", "\\|"), _ms(ours), f"{ours['median_ms'] / softmax:.2f}", _ms(peer), _ms(draw),
+                f"`{rule}`", _ms(ours), f"{ours['median_ms'] / softmax:.2f}", _ms(peer), _ms(draw),
                 _ms(theirs), _times(draw, theirs or plain),
             ]
         )  # fmt: skip
@@ -73,9 +73,10 @@ def goals(result: Result, grid: Any) -> str:
     rows.append(_row("topp=0.9, rule and draw", "at least 40x", draws["topp=0.9"], draws["topp=0.9"] >= 40))
     for kind, found in (("flat", flat), ("one-hot", figures(result, "one-hot", 1))):
         slow = {rule: _ratio(found, "rule", rule) for rule in rules if f"transformers rule {rule}" in found}
-        worst = min(slow, key=lambda rule: slow[rule])
-        text = f"{kind} rows, as fast as transformers' rule (the least: {worst})"
-        rows.append(_row(text, "at least 1x", slow[worst], slow[worst] >= 1))
+        for rule in sorted(slow, key=lambda rule: slow[rule])[:3]:
+            rows.append(
+                _row(f"{kind} rows: {rule}, as fast as transformers' rule", "at least 1x", slow[rule], slow[rule] >= 1)
+            )
     return grid(["measure", "goal", "measured", "met"], rows)
 
 
@@ -86,7 +87,7 @@ def _ratio(found: Result, what: str, rule: str) -> float:
 
 def _row(text: str, goal: str, value: float, met: bool) -> list[str]:
     return [
-        text.replace("|", "\\|"),
+        text,
         goal,
         f"{value:.3g}x" if goal.endswith("x") else f"{value:.3g}",
         "yes" if met else "**no**",

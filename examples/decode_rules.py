@@ -40,22 +40,14 @@ def main() -> None:
     rule = MinP(0.1) | Temperature(1.5)
     together = rule.draw(rows, seeds=7, step=0)
     backwards = rule.draw(rows[::-1], seeds=sequence_seeds(3)[::-1], step=0)[::-1]
-    print(
-        "drawn:",
-        [tokenizer.decode([token]) for token in together],
-        "in another order the same:",
-        (together == backwards).all(),
-    )
+    print("drawn:", [tokenizer.decode([token]) for token in together])
+    print("the same in another order:", bool((together == backwards).all()))
 
     prompt = tokenizer(PROMPTS[2]).input_ids
-    for name, rule in {
-        "topp=0.9": TopP(0.9),
-        "temp=1.5|minp=0.1": Temperature(1.5) | MinP(0.1),
-        "mirostat=3": Mirostat(3.0),
-    }.items():
+    for rule in (TopP(0.9), Temperature(1.5) | MinP(0.1), Mirostat(3.0)):
         found = Sampling(rule).generate(model, prompt, 1, length=24, seed=1)
         own = found.details["model_token_logprobs"][0]
-        print(f"{name}: {-own.mean() / np.log(2):.2f} bits a token:", repr(found.texts(tokenizer.decode)[0]))
+        print(f"{rule}: {-own.mean() / np.log(2):.2f} bits a token:", repr(found.texts(tokenizer.decode)[0]))
 
     kwargs = (Temperature(1.5) | MinP(0.1)).generate_kwargs()
     out = model.model.generate(**tokenizer(PROMPTS[2], return_tensors="pt"), max_new_tokens=16, **kwargs)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kofn.core.block import Floats
 from kofn.decode.rules.support import Support
+from kofn.decode.rules.together import each_row
 from kofn.errors import UsageError
 
 
@@ -26,11 +27,15 @@ class Rows:
 
     def answer(self, supports: Sequence[Support]) -> Any:
         """Logits of the given kind, dtype, shape and device: the supports' values, the rest at -inf."""
-        out = np.full(self.values.shape, -np.inf, np.float32)
+        if len(supports) == 1 and not np.may_share_memory(supports[0].values, self.values):
+            own = _whole_row(supports[0], self.values.shape[1])
+            return self._as_given(own.reshape(self.shape), keep_dtype=True)
+        out = np.empty(self.values.shape, np.float32)
         for row, support in zip(out, supports, strict=True):
             if support.tokens is None:
                 row[:] = support.values
             else:
+                row.fill(-np.inf)
                 row[support.tokens] = support.values
         return self._as_given(out.reshape(self.shape), keep_dtype=True)
 
@@ -62,8 +67,8 @@ def rows_of(logits: Any, name: str = "logits") -> Rows:
     if not np.issubdtype(x.dtype, np.number) or np.issubdtype(x.dtype, np.complexfloating):
         raise UsageError(f"{name} have type {x.dtype}; give real numbers")
     rows = np.ascontiguousarray(x.reshape(-1, shape[-1]), np.float32)
-    tops = tuple(_checked_top(row, number, name) for number, row in enumerate(rows))
-    return Rows(rows, tops, shape, logits)
+    tops = each_row(lambda number: _checked_top(rows[number], number, name), range(len(rows)), shape[-1])
+    return Rows(rows, tuple(tops), shape, logits)
 
 
 def _checked_top(row: Floats, number: int, name: str) -> float:
@@ -78,6 +83,15 @@ def _checked_top(row: Floats, number: int, name: str) -> float:
         f"row {number} of the {name} has {len(wrong)} NaN or +inf, the first ({kind}) at token {wrong[0]}; "
         "such a row has no law: look at the model (float16 overflow is a common cause)"
     )
+
+
+def _whole_row(support: Support, vocabulary: int) -> Floats:
+    """A support's logits over the vocabulary; what a rule has just made is not copied."""
+    if support.tokens is None:
+        return support.values
+    row = np.full(vocabulary, -np.inf, np.float32)
+    row[support.tokens] = support.values
+    return row
 
 
 def _is_torch(x: Any) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from kofn.core.uniforms import uniforms
 from kofn.decode.rules.rows import Rows, rows_of
 from kofn.decode.rules.support import Support
+from kofn.decode.rules.together import each_row
 from kofn.errors import ParameterError, UsageError
 
 
@@ -68,14 +69,14 @@ class Rule(ABC):
         """
         rows = rows_of(logits)
         u = uniforms(row_seeds(seeds, len(rows.values)), checked_step(step))
-        supports = self.supports(rows, beside=beside)
-        tokens = [support.drawn(number) for support, number in zip(supports, u, strict=True)]
+        pairs = list(zip(entries(rows, beside), u.tolist(), strict=True))
+        tokens = each_row(lambda pair: self.narrow(pair[0]).drawn(pair[1]), pairs, rows.values.shape[1])
         return rows.numbers(np.array(tokens, np.int64))
 
     def supports(self, logits: Any, *, beside: Any = None) -> list[Support]:
         """What is left of each row: tokens, their logits, and with them their chances."""
         rows = logits if isinstance(logits, Rows) else rows_of(logits)
-        return [self.narrow(support) for support in entries(rows, beside)]
+        return each_row(self.narrow, entries(rows, beside), rows.values.shape[1])
 
     def __or__(self, other: Any) -> Any:
         """This rule and then the other."""

@@ -11,6 +11,7 @@ from kofn.core.uniforms import uniforms
 from kofn.decode.rules.rows import rows_of
 from kofn.decode.rules.rule import checked_step, entries, row_seeds
 from kofn.decode.rules.support import Support
+from kofn.decode.rules.together import each_row
 from kofn.errors import UsageError
 
 
@@ -77,5 +78,6 @@ class Stateful(ABC):
             raise UsageError(
                 f"{len(supports)} rows of logits for the state of {len(state)} sequences; rule.start(batch)"
             )
-        pairs = [self.narrow(support, memory) for support, memory in zip(supports, state, strict=True)]
+        given = list(zip(supports, state, strict=True))
+        pairs = each_row(lambda each: self.narrow(*each), given, max(map(len, supports), default=0))
         return [support for support, _ in pairs], [memory for _, memory in pairs]

@@ -33,11 +33,12 @@ _REACHES = (3.0, 6.0, 12.0, -_LOWEST)
 _MANY = 16  # candidates for each place, above which they are not gathered
 _DENSE = 8  # of so many tokens one is left: then all stay listed, those left out at -inf
 _STRETCH = 4_096
+_SETS, _DEEP = 2_048, 16  # sets of tokens whose maxima bound the k-th largest logit, and the fewest tokens of one
 
 _LONG = 8_192
 """Tokens above which a prefix is not sorted, where a histogram can do."""
 
-_COUNTS = (64, 1_024)
+_COUNTS = (64, 512)
 """Best tokens that are tried before prefixes by reach; block maxima help to find as many."""
 
 
@@ -145,7 +146,7 @@ class Support:
         `enough` sees logits in that order and says how many to keep, or None where it must see more to tell. It is
         shown longer and longer prefixes, at last all tokens that are possible; then None means all.
         """
-        for size in _COUNTS:
+        for size in (*_COUNTS, _LONG):
             if size < len(self):
                 head = self.best(size)
                 count = enough(np.sort(head.values)[::-1])
@@ -270,10 +271,9 @@ def _at_most_kth_largest(x: Floats, k: int) -> float:
     """A value that at least min(k, len(x)) numbers reach, and few more."""
     if k >= len(x):
         return -math.inf
-    width = 256
-    whole = len(x) // width
-    if k > whole:
+    sets = min(_SETS, len(x) // _DEEP)
+    if k > sets:
         return float(np.partition(x, len(x) - k)[len(x) - k])
-    # k blocks have a maximum that is no smaller than the k-th largest maximum
-    maxima = x[: whole * width].reshape(whole, width).max(axis=1)
-    return float(np.partition(maxima, whole - k)[whole - k])
+    # k sets have a maximum that is no smaller than the k-th largest maximum; strided sets are what vectorises
+    maxima = x[: len(x) // sets * sets].reshape(-1, sets).max(axis=0)
+    return float(np.partition(maxima, sets - k)[sets - k])
