@@ -110,8 +110,8 @@ def decode_of(argument: str) -> str:
     """A table of docs/decode; `tables_decode.py` has them."""
     from tables_decode import decode
 
-    result = load("decode")
-    return absent("decode") if result is None else decode(result, argument, grid)
+    result = load("decode_speed")
+    return absent("decode_speed") if result is None else decode(result, argument, grid)
 
 
 def quality_of(argument: str) -> str:

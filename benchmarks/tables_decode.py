@@ -73,10 +73,10 @@ def goals(result: Result, grid: Any) -> str:
     rows.append(_row("topp=0.9, rule and draw", "at least 40x", draws["topp=0.9"], draws["topp=0.9"] >= 40))
     for kind, found in (("flat", flat), ("one-hot", figures(result, "one-hot", 1))):
         slow = {rule: _ratio(found, "rule", rule) for rule in rules if f"transformers rule {rule}" in found}
-        for rule in sorted(slow, key=lambda rule: slow[rule])[:3]:
-            rows.append(
-                _row(f"{kind} rows: {rule}, as fast as transformers' rule", "at least 1x", slow[rule], slow[rule] >= 1)
-            )
+        rows.extend(
+            _row(f"{kind} rows: {rule}, as fast as transformers' rule", "at least 1x", slow[rule], slow[rule] >= 1)
+            for rule in sorted(slow, key=lambda rule: slow[rule])[:3]
+        )
     return grid(["measure", "goal", "measured", "met"], rows)
 
 

@@ -55,6 +55,13 @@ _WHERE = {
     "sequences.arithmetic": ["ArithmeticSampling"],
     "sequences.priority": ["PrioritySampling"],
     "sequences.superposed": ["SuperposedDecoding"],
+    "speculation.speculative": ["Speculative"],
+    "speculation.multidraft": ["MultiDraft"],
+    "speculation.drafter": ["Drafter", "ModelDrafter"],
+    "speculation.ngram": ["NGramDrafter"],
+    "speculation.earlyexit": ["EarlyExit"],
+    "speculation.frequency": ["FrequencyRanked", "most_frequent", "coverage"],
+    "speculation.policy": ["Threshold", "AcceptanceHead"],
 }
 _MODULES = {name: module for module, names in _WHERE.items() for name in names}
 

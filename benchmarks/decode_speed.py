@@ -1,7 +1,7 @@
 """Times rules and draws of kofn.decode beside those of transformers, in one process, on the same rows.
 
-    python benchmarks/decode.py --model FOLDER --rows-in FOLDER     # writes results/decode.json; about 5 minutes
-    python benchmarks/decode.py --model FOLDER --rows-in FOLDER --quick
+    python benchmarks/decode_speed.py --model FOLDER --rows-in FOLDER     # writes results/decode_speed.json; about 5 minutes
+    python benchmarks/decode_speed.py --model FOLDER --rows-in FOLDER --quick
 
 Rows: next-token logits of a real model (two places of each beginning in data/decode_prompts.jsonl), the same at
 temperature 100 as nearly flat rows, and one-hot rows (one logit 40 above the others). They are made once and kept in
@@ -26,7 +26,7 @@ import numpy as np
 from harness import RESULTS, meta, save
 
 PROMPTS = Path(__file__).parent / "data" / "decode_prompts.jsonl"
-OUT = RESULTS / "decode.json"
+OUT = RESULTS / "decode_speed.json"
 RULES = (
     "topk=50",
     "topp=0.9",
