@@ -28,7 +28,9 @@ BINS = 4_096
 FINE = 64
 """Bins of distances, and how many of them to a nat."""
 
-_LANES = 64
+LANES = 64
+"""Lanes of a sum: each adds every 64th number."""
+
 _SHORT = 64  # logits that are looked at one by one where any of them is wanted
 _LOG2E = math.log2(math.e)
 _LOWEST = np.float32(-126.0)  # exponentials below 2 ** this, 1e-38 of the largest, are 0
@@ -146,7 +148,7 @@ def _scaled(context: Any, p: Any, t: Any) -> Any:
 
 
 @kernel
-def _exp_block(x: Any, top: Any, e: Any) -> Any:
+def exp_block(x: Any, top: Any, e: Any) -> Any:
     """e = exp(x - top), relative error about 1e-7 (2 + |x - top|)."""
     log2e = np.float32(_LOG2E)
     for i in range(len(x)):
@@ -163,42 +165,42 @@ def _exp_block(x: Any, top: Any, e: Any) -> Any:
 
 
 @kernel
-def _lane_sum(e: Any, lanes: Any) -> Any:
+def lane_sum(e: Any, lanes: Any) -> Any:
     """Sum of a block: each lane adds every 64th number in float32, lanes are added in float64."""
     lanes[:] = _ZERO
-    whole = len(e) // _LANES
+    whole = len(e) // LANES
     for i in range(whole):
-        row = e[i * _LANES : i * _LANES + _LANES]
-        for j in range(_LANES):
+        row = e[i * LANES : i * LANES + LANES]
+        for j in range(LANES):
             lanes[j] += row[j]
     s = 0.0
-    for j in range(_LANES):
+    for j in range(LANES):
         s += lanes[j]
-    for i in range(whole * _LANES, len(e)):
+    for i in range(whole * LANES, len(e)):
         s += e[i]
     return s
 
 
 @kernel
 def _total(x: Any, top: Any) -> Any:
-    e, lanes = np.empty(BLOCK, np.float32), np.empty(_LANES, np.float32)
+    e, lanes = np.empty(BLOCK, np.float32), np.empty(LANES, np.float32)
     z = 0.0
     for start in range(0, len(x), BLOCK):
         block = x[start : start + BLOCK]
         part = e[: len(block)]
-        _exp_block(block, top, part)
-        z += _lane_sum(part, lanes)
+        exp_block(block, top, part)
+        z += lane_sum(part, lanes)
     return z
 
 
 @kernel
 def _block_sums(x: Any, top: Any, out: Any) -> Any:
-    e, lanes = np.empty(BLOCK, np.float32), np.empty(_LANES, np.float32)
+    e, lanes = np.empty(BLOCK, np.float32), np.empty(LANES, np.float32)
     for b in range(len(out)):
         block = x[b * BLOCK : b * BLOCK + BLOCK]
         part = e[: len(block)]
-        _exp_block(block, top, part)
-        out[b] = _lane_sum(part, lanes)
+        exp_block(block, top, part)
+        out[b] = lane_sum(part, lanes)
 
 
 @kernel
@@ -213,22 +215,22 @@ def _weigh(x: Any, top: Any, e: Any) -> Any:
 @kernel
 def _moments(x: Any, top: Any) -> Any:
     """How many logits are `top`, the sum of e over the others, and of e (x - top) over all."""
-    e, lanes = np.empty(BLOCK, np.float32), np.empty(_LANES, np.float32)
+    e, lanes = np.empty(BLOCK, np.float32), np.empty(LANES, np.float32)
     ties = 0
     rest = 0.0
     moment = 0.0
     for start in range(0, len(x), BLOCK):
         block = x[start : start + BLOCK]
         part = e[: len(block)]
-        _exp_block(block, top, part)
+        exp_block(block, top, part)
         if _count_block(block, top) > 0:  # beside a 1 small numbers would be lost
             for i in range(len(block)):
                 if block[i] >= top:
                     ties += 1
                     part[i] = _ZERO
-        rest += _lane_sum(part, lanes)
+        rest += lane_sum(part, lanes)
         _weigh(block, top, part)
-        moment += _lane_sum(part, lanes)
+        moment += lane_sum(part, lanes)
     return ties, rest, moment
 
 
@@ -303,7 +305,7 @@ def _distance_masses(x: Any, top: Any, center: Any, out: Any) -> Any:
     e, bins = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     for start in range(0, len(x), BLOCK):
         block = x[start : start + BLOCK]
-        _exp_block(block, top, e[: len(block)])
+        exp_block(block, top, e[: len(block)])
         _bins_of(block, center, bins[: len(block)])
         for i in range(len(block)):
             out[int(bins[i])] += e[i]
@@ -345,7 +347,7 @@ def _kept_above(x: Any, cut: Any, out: Any) -> Any:
 
 @kernel
 def _spread(x: Any, top: Any) -> Any:
-    some, lanes = np.empty(BLOCK, np.float32), np.empty(_LANES, np.float32)
+    some, lanes = np.empty(BLOCK, np.float32), np.empty(LANES, np.float32)
     count = 0
     first = 0.0
     second = 0.0
@@ -358,9 +360,9 @@ def _spread(x: Any, top: Any) -> Any:
             part[i] = block[i] - top if block[i] > floor else _ZERO
             finite = np.int32(finite + np.int32(block[i] > floor))
         count += finite
-        first += _lane_sum(part, lanes)
+        first += lane_sum(part, lanes)
         for i in range(len(block)):
             part[i] = part[i] * part[i]
-        second += _lane_sum(part, lanes)
+        second += lane_sum(part, lanes)
     mean = first / count
     return math.sqrt(max(second / count - mean * mean, 0.0))

@@ -66,7 +66,8 @@ class Generations:
     rows : int
         Sequences summed over these passes: what was computed.
     inclusion : float64 (n,) or None
-        Probability that the sequence is among the n, for decoders that are sampling designs.
+        For decoders that are sampling designs: the number whose inverse is unbiased (`expectation`). The chance that the
+        sequence is among the n, given what the decoder's page says.
     details : dict
         What else the decoder has to say; its docstring names the keys.
     """
