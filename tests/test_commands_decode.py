@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from kofn.cli import main
@@ -61,8 +62,46 @@ def test_bars_grow_by_eighths() -> None:
     assert bar(0.0) == "▏"
 
 
-def test_passes_are_counted_on_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kofn.commands_decode._PASSES", ("start", "next_logits", "all_logits"))
+class Letters:
+    """A tokenizer of the letters a to j."""
+
+    def __call__(self, text: str) -> "Letters":
+        self.input_ids = [ord(letter) - ord("a") for letter in text]
+        return self
+
+    def decode(self, tokens: list[int], skip_special_tokens: bool = False) -> str:
+        return "".join(chr(token + ord("a")) for token in tokens)
+
+
+def loaded(path: str, dtype: str) -> tuple[MarkovModel, Letters]:
+    table = np.random.default_rng(0).dirichlet(np.ones(10), size=10)
+    return MarkovModel(table), Letters()
+
+
+def test_a_pattern_is_matched_by_what_is_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kofn.commands_decode._load", loaded)
+    words = ["generate", "abc", "--model", ".", "--decoder", "priority", "--n", "4", "--length", "3"]
+    assert main([*words, "--set", "pattern=[d-f]+", "--json"]) == 0
+    texts = [each["text"] for each in json.loads(capsys.readouterr().out)["sequences"]]
+    assert len(set(texts)) == 4
+    assert all(set(text) <= set("def") for text in texts)
+
+
+def test_beams_tell_their_inclusion_and_an_empty_prompt_is_an_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kofn.commands_decode._load", loaded)
+    assert main(["generate", "abc", "--model", ".", "--decoder", "stochastic-beam", "--n", "3", "--length", "4"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("inclusion") == 3
+    assert "3 sequences, 12 tokens" in out
+    assert main(["generate", "", "--model", "."]) == 2
+    assert "empty" in capsys.readouterr().err
+
+
+def test_passes_are_counted_on_a_copy() -> None:
     model, seen = MarkovModel([[0.5, 0.5], [0.5, 0.5]]), list[int]()
     counting = watched(model, seen.append)
     logits, state = counting.start([[0]])

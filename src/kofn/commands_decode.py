@@ -95,14 +95,17 @@ def run_generate(
     """`kofn generate`: n continuations with their log-probabilities."""
     from kofn.progress import Progress
 
-    chosen = _decoder(decoder, rule, settings)
+    def text_of(tokens: list[int]) -> str:
+        return str(tokenizer.decode(tokens, skip_special_tokens=True))
+
+    chosen = _decoder(decoder, rule, settings, text_of)  # before the model is loaded: a slip is said at once
     takes_seed = "seed" in inspect.signature(chosen.generate).parameters
     reader, tokenizer = _load(model, dtype)
     with Progress() as progress:
         counting = watched(reader, lambda done: progress("tokens", min(done, length), length))
         chance = {"seed": seed} if takes_seed else {}
         found = chosen.generate(counting, _encoded(tokenizer, prompt), n, length=length, **chance)
-    texts = found.texts(lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True)))
+    texts = found.texts(text_of)
     if as_json:
         print(json.dumps(_as_dict(found, texts, chosen, seed if takes_seed else None), indent=2, ensure_ascii=False))
         return
@@ -125,11 +128,12 @@ def watched(model: Any, tell: Callable[[int], None]) -> Any:
         return told
 
     for name in _PASSES:
-        setattr(own, name, counted(getattr(model, name)))
+        if hasattr(model, name):
+            setattr(own, name, counted(getattr(model, name)))
     return own
 
 
-def _decoder(name: str, rule: str | None, settings: list[str]) -> Any:
+def _decoder(name: str, rule: str | None, settings: list[str], text_of: Callable[[list[int]], str]) -> Any:
     from kofn.decode.rules.parse import parse_rule, value_of
     from kofn.decode.table import decoder_class
 
@@ -145,6 +149,8 @@ def _decoder(name: str, rule: str | None, settings: list[str]) -> Any:
         if not equals or key not in known:
             raise ParameterError(f"{name} has no parameter {key!r}; it takes {', '.join(known) or 'none'}")
         given[key] = value_of(value)
+    if "pattern" in given:
+        given |= {"pattern": str(given["pattern"]), "decode": text_of}
     return cls(**given)
 
 
