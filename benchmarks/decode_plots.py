@@ -1,16 +1,20 @@
-"""Draws how rules cut three real next-token laws, and what order does: docs/images/decode-cuts.svg, decode-order.svg.
+"""Draws docs/images/decode-cuts.svg, decode-order.svg and decode-quality.svg.
 
-python benchmarks/decode_plots.py --model FOLDER
+    python benchmarks/decode_plots.py --model FOLDER
+
+How rules cut three real next-token laws; what order does; and what rules do to text, from results/decode_quality.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+RESULTS = Path(__file__).resolve().parent / "results"
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 PROMPTS = {
     "sure": "The first president of the United States was George",
@@ -22,6 +26,8 @@ RULES = (
     "bregman=1e-3,alpha=1.5",
 )  # fmt: skip
 ORDERS = ("temp=T|topp=0.9", "topp=0.9|temp=T", "temp=T|minp=0.1", "minp=0.1|temp=T", "temp=T|topnsigma=1")
+QUALITY = ("", "topk=50", "topp=0.9", "minp=0.1", "typical=0.2", "eta=9e-4", "topnsigma=1", "toph=0.4")
+MOST = 500  # texts that are more surprising are off the picture
 LEAST = 1e-9  # probabilities below it are not drawn
 INK, BAR, LINE = "#30343b", "#4c78a8", "#e45756"
 
@@ -123,6 +129,44 @@ def draw_order(laws: dict[str, Any], path: Path) -> None:
     save(chart, path)
 
 
+def draw_quality(path: Path) -> None:
+    """Surprise against variety of the texts of decode_quality.json: a line a rule, a point a temperature."""
+    import altair as alt
+
+    cells = json.loads((RESULTS / "decode_quality.json").read_text())["cells"]
+    drawn = [
+        each
+        for each in cells
+        if each["temperature"] is not None and each["rule"] in QUALITY and each["perplexity"] < MOST
+    ]
+    values = [
+        {
+            "rule": each["rule"] or "no rule",
+            "T": f"{each['temperature']:g}",
+            "x": each["distinct_2"],
+            "y": each["perplexity"],
+        }
+        for each in drawn
+    ]
+    real = next(each for each in cells if "text itself" in each["rule"])
+    x = alt.X("x:Q", scale=alt.Scale(zero=False), title="distinct 2-grams", axis=alt.Axis(tickCount=8, format=".2f"))
+    y = alt.Y(
+        "y:Q",
+        scale=alt.Scale(type="log"),
+        title="perplexity under the model",
+        axis=alt.Axis(values=[3, 10, 30, 100, 300]),
+    )
+    color = alt.Color("rule:N", sort=[rule or "no rule" for rule in QUALITY], title=None)
+    base = alt.Chart(alt.Data(values=values)).encode(x=x, y=y, color=color)
+    lines = base.mark_line(strokeWidth=1.5).encode(order="T:N")
+    points = base.mark_point(filled=True, size=45, opacity=1)
+    labels = base.mark_text(dx=7, dy=7, fontSize=9).encode(text="T:N")
+    text = alt.Chart(alt.Data(values=[{"x": real["distinct_2"], "y": real["perplexity"], "label": "real text"}]))
+    star = text.mark_point(shape="diamond", filled=True, size=130, color=INK).encode(x=x, y=y)
+    name = text.mark_text(dx=-8, align="right", fontWeight="bold", color=INK).encode(x=x, y=y, text="label:N")
+    save((lines + points + labels + star + name).properties(width=560, height=330), path)
+
+
 def save(chart: Any, path: Path) -> None:
     """As SVG, with plain fonts."""
     font = "DejaVu Sans, Verdana, sans-serif"
@@ -132,9 +176,10 @@ def save(chart: Any, path: Path) -> None:
 
 
 def main() -> None:
-    """Draw both."""
+    """Draw them all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
+    draw_quality(IMAGES / "decode-quality.svg")
     laws = laws_of(parser.parse_args().model)
     draw_cuts(laws, IMAGES / "decode-cuts.svg")
     draw_order(laws, IMAGES / "decode-order.svg")

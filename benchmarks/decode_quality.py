@@ -227,7 +227,9 @@ def run(given: argparse.Namespace) -> None:
     tasks = [("real",), *sampled, ("sampled", "greedy", "topk=1", None), *searched]
     packages = {name: version(name) for name in ("torch", "transformers")}
     settings = {name: getattr(given, name) for name in ("seed", "length", "batch", "prompts", "jobs")}
-    about = meta(model=given.model.resolve().name, model_packages=packages, order="temperature, then rule", **settings)
+    about = meta(
+        model=given.model.resolve().name, peers=packages, seeds=[given.seed], order="temperature, then rule", **settings
+    )
     result: dict[str, Any] = {"meta": about, "cells": []}
     start = time.perf_counter()
     context = multiprocessing.get_context("spawn")

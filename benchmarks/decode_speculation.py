@@ -63,7 +63,12 @@ def main() -> None:
         parser.error("a run needs --model and --glosses")
     loaded, tokenizer = load(options.model)
     model = TransformersModel(loaded.model, end=[])  # fixed lengths: an end token does not stop
-    settings = {"model": Path(options.model).name, "prompts": options.prompts, "length": options.length, "seed": SEED}
+    settings = {
+        "model": Path(options.model).name,
+        "prompts": options.prompts,
+        "length": options.length,
+        "seeds": [SEED],
+    }
     result: dict[str, Any] = {"meta": meta(**settings)}
     result["meta"]["versions"] |= {name: version(name) for name in ("torch", "transformers")}
     began = time.perf_counter()

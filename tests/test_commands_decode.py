@@ -8,7 +8,7 @@ import pytest
 from kofn.cli import main
 from kofn.commands_decode import bar, percent, watched
 from kofn.decode import MarkovModel
-from kofn.decode.rules.parse import RULES
+from kofn.decode.table import RULES
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ def run_tokens(
 
 def run_rules(*, as_json: bool) -> None:
     """`kofn rules`: each rule, how it is written, and what it keeps."""
-    from kofn.decode.rules.parse import EXAMPLES, RULES, rule_class
+    from kofn.decode.rules.parse import EXAMPLES
+    from kofn.decode.table import RULES, rule_class
 
     rows = []
     for word in RULES:

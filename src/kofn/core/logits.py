@@ -79,6 +79,29 @@ def block_sums(x: Floats, top: float) -> Doubles:
     return out
 
 
+def place_of(cumulated: Doubles, u: float) -> int:
+    """Where u times the total falls among cumulated weights, 0 < u < 1: a draw by weight, never one without weight."""
+    place = int(np.searchsorted(cumulated, u * cumulated[-1], side="right"))
+    # the product may round to the total: then the last place of positive weight
+    return min(place, int(np.searchsorted(cumulated, cumulated[-1], side="left")))
+
+
+def drawn_place(x: Floats, top: float, u: float) -> int:
+    """The place at which the cumulative softmax of x first exceeds u in (0, 1).
+
+    Exponentials are added by blocks; only the block that holds u is cumulated. O(m) time, O(m / 1,024) memory.
+    """
+    start = 0
+    if len(x) > BLOCK:
+        reach = np.cumsum(block_sums(x, top))
+        block = place_of(reach, u)
+        before = float(reach[block - 1]) if block else 0.0
+        u = (u * float(reach[-1]) - before) / (float(reach[block]) - before)
+        start = block * BLOCK
+        x = x[start : start + BLOCK]
+    return start + place_of(np.cumsum(np.exp(x.astype(np.float64) - top)), u)
+
+
 def count_above(x: Floats, cut: float) -> int:
     """How many logits are at least `cut`."""
     return int(_count(one_form(x), np.float32(cut)))

@@ -24,8 +24,9 @@ from kofn.decode import (
     child_seeds,
     parse_rule,
 )
-from kofn.decode.rules.parse import EXAMPLES, RULES
+from kofn.decode.rules.parse import EXAMPLES
 from kofn.decode.rules.rule import Rule
+from kofn.decode.table import RULES
 from kofn.errors import KofnError, ParameterError, UsageError
 
 CUTS = [TopK(5), TopP(0.8), MinP(0.1), Typical(0.8), Epsilon(0.02), Eta(0.02), TopNSigma(1.0), TopH(0.5)]

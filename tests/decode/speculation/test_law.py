@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from kofn.decode.speculation.law import Law, held, overlap
+from kofn.core.logits import place_of
+from kofn.decode.speculation.law import Law, overlap
 from kofn.errors import DataError
 
 
@@ -24,7 +25,7 @@ def test_a_token_that_cannot_be_is_not_drawn_at_the_ends_of_the_unit_interval():
     assert law.draw(2.0**-54) == 1
     assert law.draw(1 - 2.0**-53) == 3
     assert law.draw(1.0) == 3
-    assert held(np.array([0.0, 1.0, 1.0, 2.0, 2.0]), 1.0) == 3
+    assert place_of(np.array([0.0, 1.0, 1.0, 2.0, 2.0]), 1.0) == 3
 
 
 def test_a_draw_over_many_blocks_agrees_with_the_cumulated_law():

@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from importlib import import_module
 from typing import Any
 
 from kofn.decode.rules.chain import chained
-from kofn.errors import ParameterError, UsageError
-
-RULES = {
-    "topk": "topk:TopK",
-    "topp": "topp:TopP",
-    "minp": "minp:MinP",
-    "typical": "typical:Typical",
-    "epsilon": "epsilon:Epsilon",
-    "eta": "eta:Eta",
-    "topnsigma": "topnsigma:TopNSigma",
-    "toph": "toph:TopH",
-    "bregman": "bregman:Bregman",
-    "temp": "temperature:Temperature",
-    "klguided": "klguided:KLGuidedTemperature",
-    "knnlm": "knnlm:KNNLM",
-    "mirostat": "mirostat:Mirostat",
-    "selfterminating": "selfterminating:SelfTerminating",
-}
-"""Every rule: its word on the command line, its module in this folder and its class."""
+from kofn.decode.table import rule_class
+from kofn.errors import ParameterError
 
 EXAMPLES = {
     "topk": "topk=50",
@@ -44,18 +26,6 @@ EXAMPLES = {
     "selfterminating": "selfterminating=0.001,end=1",
 }
 """How each is written, with the values that papers use."""
-
-
-def rule_class(word: str) -> Any:
-    """The class of this word; an unknown one is an error that names its neighbours."""
-    if word not in RULES:
-        from difflib import get_close_matches
-
-        near = get_close_matches(word, RULES, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(RULES)}"
-        raise UsageError(f"rule {word!r} is unknown; {hint} (kofn rules lists them)")
-    module, _, cls = RULES[word].partition(":")
-    return getattr(import_module(f"kofn.decode.rules.{module}"), cls)
 
 
 def parse_rule(text: str) -> Any:

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from kofn.core.block import Doubles, Floats
 from kofn.core.logits import (
-    BLOCK,
-    block_sums,
     count_above,
     distance_masses,
+    drawn_place,
     entropy,
     kept_above,
     split_by_bin,
@@ -213,20 +212,8 @@ class Support:
 
     def drawn(self, u: float) -> int:
         """The token at which the cumulative law, in token order, first exceeds u in (0, 1)."""
-        x, top = self.values, self.top
-        start = 0
-        if len(x) > BLOCK:
-            sums = np.cumsum(block_sums(x, top))
-            block = int(np.searchsorted(sums, u * sums[-1], side="right"))
-            before = sums[block - 1] if block else 0.0
-            u = (u * sums[-1] - before) / (sums[block] - before)
-            start = block * BLOCK
-            x = x[start : start + BLOCK]
-        cumulative = np.cumsum(np.exp(x.astype(np.float64) - top))
-        place = int(np.searchsorted(cumulative, u * cumulative[-1], side="right"))
-        if place >= len(x) or x[place] == -np.inf:  # u rounded up to 1: the last token that is possible
-            place = int(np.flatnonzero(x > -np.inf)[-1])
-        return start + place if self.tokens is None else int(self.tokens[start + place])
+        place = drawn_place(self.values, self.top, u)
+        return place if self.tokens is None else int(self.tokens[place])
 
 
 def _by_distance(x: Floats, places: Tokens, center: float) -> Tokens:

@@ -13,8 +13,8 @@ import numpy as np
 
 from kofn.core.block import Doubles, Floats
 from kofn.core.jit import kernel, one_form
-from kofn.core.logits import BLOCK, LANES, exp_block, lane_sum
-from kofn.decode.sequences.search import Candidates, place_of
+from kofn.core.logits import BLOCK, LANES, exp_block, lane_sum, place_of
+from kofn.decode.sequences.search import Candidates
 
 _POWERS = 12  # power sums that are taken at most; those left out change nothing in the 14th digit, see `even_for`
 _EVEN = 16.0

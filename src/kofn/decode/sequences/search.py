@@ -133,13 +133,6 @@ def above(logits: Floats, offsets: Doubles, cut: float) -> Candidates:
     return Candidates(beams, joined, logits[beams, joined] + offsets[beams])
 
 
-def place_of(cumulated: Doubles, u: float) -> int:
-    """Where u times the total falls among cumulated weights, 0 < u < 1: a draw by weight."""
-    place = int(np.searchsorted(cumulated, u * cumulated[-1], side="right"))
-    # the product may round to the total: then the last place of positive weight
-    return min(place, int(np.searchsorted(cumulated, cumulated[-1], side="left")))
-
-
 @dataclass(frozen=True, eq=False)
 class Hypothesis:
     """A sequence that search has put aside: it has ended, or has its full length."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kofn.core.block import Doubles, Floats
-from kofn.core.logits import BLOCK, block_sums, top_of
+from kofn.core.logits import BLOCK, block_sums, place_of, top_of
 from kofn.core.uniforms import child_seeds, uniform_rows
 from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths
-from kofn.decode.sequences.search import Rule, Run, place_of
+from kofn.decode.sequences.search import Rule, Run
 
 _NOTHING = 1e-20  # what is left of a row's mass, the largest at 1, when its scale is to be chosen anew
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.block import Doubles, Floats
-from kofn.core.logits import BLOCK, block_sums, tokens_above, top_of, total, total_and_moment
+from kofn.core.logits import drawn_place, place_of, tokens_above, top_of, total, total_and_moment
 from kofn.decode.model import Tokens
 from kofn.errors import DataError
 
@@ -102,19 +102,8 @@ class Law:
         return max(math.log(z) - moment / z, 0.0)
 
     def draw(self, u: float) -> int:
-        """The token whose interval of the cumulated law holds u in (0, 1).
-
-        Exponentials are summed by blocks; only the block that holds u is cumulated. O(m) time, O(m / 1,024) memory.
-        """
-        start = 0
-        if len(self.logits) > BLOCK:
-            reach = np.cumsum(block_sums(self.logits, self.top))
-            block = held(reach, u)
-            before = float(reach[block - 1]) if block else 0.0
-            u = (u * float(reach[-1]) - before) / (float(reach[block]) - before)
-            start = block * BLOCK
-        part = self.logits[start : start + BLOCK].astype(np.float64) - self.top
-        place = start + held(np.exp(part).cumsum(), u)
+        """The token whose interval of the cumulated law holds u in (0, 1). O(m) time."""
+        place = drawn_place(self.logits, self.top, u)
         return place if self.tokens is None else int(self.tokens[place])
 
     def excess(self, tokens: Tokens | None, mass: Doubles, u: float) -> int:
@@ -134,7 +123,7 @@ class Law:
         reach = np.cumsum(rest)
         if reach[-1] <= 0:
             return self.draw(u)
-        place = held(reach, u)
+        place = place_of(reach, u)
         return place if self.tokens is None else int(self.tokens[place])
 
     def _place(self, token: int) -> int | None:
@@ -142,12 +131,6 @@ class Law:
             return token if token < len(self.logits) else None
         place = int(np.searchsorted(self.tokens, token))
         return place if place < len(self.tokens) and self.tokens[place] == token else None
-
-
-def held(reach: Doubles, u: float) -> int:
-    """The place of a cumulated mass that holds the share u; never one without mass."""
-    place = int(reach.searchsorted(u * reach[-1], side="right"))
-    return place if place < len(reach) else int(reach.searchsorted(reach[-1]))
 
 
 def overlap(p: Doubles | NDArray[np.float64], q: Doubles | NDArray[np.float64]) -> float:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from kofn.core.block import Doubles
+from kofn.core.logits import place_of
 from kofn.decode.model import Tokens
-from kofn.decode.speculation.law import held
 from kofn.decode.speculation.policy import checked_whole
 from kofn.errors import UsageError
 
@@ -89,7 +89,7 @@ class DraftChoice:
         reach = np.cumsum(np.maximum(self._p - self.intermediate, 0.0))
         if accept * self.intermediate[token] < self._p[token] or reach[-1] <= 0:  # nothing is left: p_I is p
             return token, True
-        return held(reach, correct), False
+        return place_of(reach, correct), False
 
     def key(self, token: int, place: float, swap: float) -> float:
         """The key of a drafted token, from two uniforms: where it stands in its interval, and whether it is moved."""
