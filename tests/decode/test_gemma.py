@@ -54,8 +54,10 @@ def test_rules_keep_of_real_laws_what_transformers_keeps(logits: Floats, rule: R
         ours, theirs = torch.isfinite(rule(row)), torch.isfinite(warper(None, row[None].clone())[0])
         if not torch.equal(ours, theirs):
             p = torch.softmax(row.double(), -1)
-            share = getattr(rule, "p", getattr(rule, "mass", math.nan))  # sums of 262,144 floats: theirs are less exact
-            at_the_share = abs(float(p[ours & theirs].sum()) - share) < 2e-6
+            share = getattr(rule, "p", getattr(rule, "mass", math.nan))
+            held = float(p[ours & theirs].sum())
+            # theirs are sums of 262,144 floats in float32, off by up to 1e-5: ours must be right in double precision
+            at_the_share = abs(held - share) < 2e-5 and float(p[ours].sum()) >= share - 2e-7
             at_the_edge = ((p[ours != theirs] - p[theirs].min()).abs() < 1e-6).all()
             assert at_the_share or at_the_edge
 
