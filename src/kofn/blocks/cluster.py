@@ -6,6 +6,8 @@ import os
 import pickle
 import platform
 import socket
+import threading
+import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +30,9 @@ DEATHS = 8
 
 PATIENCE = 60
 """Seconds without a processor in the cluster after which waiting is given up."""
+
+LEAVING = 0.5
+"""Seconds after which a worker that could not unpack its work ends."""
 
 KNOCK = 10
 """Seconds in which a cluster must answer at its address."""
@@ -204,8 +209,8 @@ class _Calls:
                 if isinstance(cause, kinds.RayError) and not isinstance(cause, kinds.RaySystemError):
                     # The machine was going away, and what it needed with it.
                     self._given_out_again(at, self.deaths, DEATHS, _worker_lost(self.describe(at), error))
-                else:  # it could not even be unpacked there
-                    self.done[at] = _Failed(_not_unpacked(error), final=True)
+                else:  # it could not even be unpacked there; in a fresh process it may
+                    self._given_out_again(at, self.failures, FAILURES, _not_unpacked(error))
             except self.ray.exceptions.RayError as error:
                 self._given_out_again(at, self.deaths, DEATHS, _worker_lost(self.describe(at), error))
             else:
@@ -237,7 +242,16 @@ def carry_out(payload: list[Any], call: tuple[Any, ...]) -> tuple[_Failed | None
 
     The result is what `_packed` makes of it.
     """
-    expected, fn, shared = _taken_apart(payload[0])
+    if _leaving.is_set():
+        time.sleep(10 * LEAVING)  # until this process ends: a call that waits is given out again, one that fails counts
+    try:
+        expected, fn, shared = _taken_apart(payload[0])
+    except Exception:
+        # A call that was cancelled while modules were imported leaves halves of them behind, with which nothing works any
+        # more in this process: another one takes over.
+        _leaving.set()
+        threading.Timer(LEAVING, os._exit, (1,)).start()
+        raise
     found = Environment.here()
     if found != expected:
         return _Failed(_differs(expected, found), final=True), None
@@ -259,6 +273,7 @@ def _packed(result: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
 
 
 _payloads: OrderedDict[str, Any] = OrderedDict()
+_leaving = threading.Event()
 
 
 def _taken_apart(reference: Any) -> Any:
