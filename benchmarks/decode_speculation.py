@@ -332,7 +332,7 @@ def about(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("numpy", "torch", "transformers"))
     return (
         f"{facts['date']}; {facts['cpu']}, {facts['processors']} processors, load {facts['load']} when it began; {versions}; "
-        f"{facts['prompts']} prompts of each kind, {facts['length']} tokens each, seed {facts['seed']}."
+        f"{facts['prompts']} prompts of each kind, {facts['length']} tokens each, seed {facts['seeds'][0]}."
     )
 
 
