@@ -70,7 +70,7 @@ def main() -> None:
         "seeds": [SEED],
     }
     result: dict[str, Any] = {"meta": meta(**settings)}
-    result["meta"]["versions"] |= {name: version(name) for name in ("torch", "transformers")}
+    result["meta"]["peers"] = {name: version(name) for name in ("torch", "transformers")}
     began = time.perf_counter()
     texts = glosses_of(options.glosses, tokenizer)
     result["ranking"], kept = ranking(model, texts)
@@ -329,7 +329,8 @@ def ranking_table(result: dict[str, Any]) -> str:
 def about(result: dict[str, Any]) -> str:
     """Machine, versions and settings."""
     facts = result["meta"]
-    versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("numpy", "torch", "transformers"))
+    known = facts["versions"] | facts["peers"]
+    versions = ", ".join(f"{name} {known[name]}" for name in ("numpy", "torch", "transformers"))
     return (
         f"{facts['date']}; {facts['cpu']}, {facts['processors']} processors, load {facts['load']} when it began; {versions}; "
         f"{facts['prompts']} prompts of each kind, {facts['length']} tokens each, seed {facts['seeds'][0]}."
