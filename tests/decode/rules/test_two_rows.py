@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kofn.core.block import Floats
-from kofn.decode import KNNLM, Datastore, KLGuidedTemperature, Temperature, TopK
+from kofn.decode import KNNLM, Datastore, KLGuidedTemperature, MinP, Temperature, TopK, TopP
 from kofn.decode.rules.klguided import divergence
 from kofn.errors import UsageError
 
@@ -59,6 +59,19 @@ def test_after_a_cut_both_laws_are_those_of_what_is_left() -> None:
     ours = softmax(np.where(left, x, -np.inf))
     theirs = softmax(np.where(left, y, -np.inf))
     assert out == pytest.approx(0.5 * ours + 0.5 * theirs, abs=1e-6)
+
+
+def test_neighbors_bring_no_token_back_that_was_left_out() -> None:
+    x, y = pair()
+    x[:, 100:] = -np.inf
+    assert not np.isfinite(KNNLM(0.5)(x, beside=y)[:, 100:]).any()
+    wide = TopP(0.999)  # keeps nearly all, so those left out stay listed
+    assert np.array_equal(np.isfinite((wide | KNNLM(0.5))(x, beside=y)), np.isfinite(wide(x)))
+    flat = np.tile(np.linspace(0, 3, 4_000, dtype=np.float32), (1, 1))
+    cut = MinP(0.5)
+    assert np.array_equal(np.isfinite((cut | KNNLM(0.5))(flat, beside=-flat)), np.isfinite(cut(flat)))
+    y[:, :100] = -np.inf
+    assert np.array_equal(KNNLM(1.0)(x, beside=y), x)
 
 
 def test_the_datastore_votes_by_distance() -> None:
