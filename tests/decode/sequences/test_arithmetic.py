@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from decode.remembering import Remembering
 from kofn.core.uniforms import child_seeds, uniforms
 from kofn.decode.markov import MarkovModel
 from kofn.decode.sequences.arithmetic import ArithmeticSampling, code_points
@@ -15,46 +16,6 @@ from kofn.errors import ParameterError, UsageError
 TABLE = [[0.5, 0.3, 0.15, 0.05], [0.1, 0.2, 0.6, 0.1], [0.25, 0.25, 0.25, 0.25], [0.0, 0.7, 0.1, 0.2]]
 
 PEAKED = [[0.9, 0.06, 0.03, 0.01], [0.1, 0.05, 0.8, 0.05], [0.04, 0.02, 0.9, 0.04], [0.0, 0.95, 0.02, 0.03]]
-
-
-class Remembering:
-    """A law that depends on every token read: row (sum of place * token) mod 7 of a table. The state is that sum."""
-
-    vocabulary = 4
-
-    def __init__(self, end=()):
-        self.end = frozenset(end)
-        self.logits = np.random.default_rng(4).standard_normal((7, 4)).astype(np.float32) * 2
-
-    def start(self, prompts):
-        state = [[0]] * len(prompts)
-        for token in prompts[0]:
-            state = [[*each, (each[-1] + len(each) * int(token)) % 7] for each in state]
-        return self.logits[[each[-1] for each in state]], state
-
-    def next_logits(self, tokens, state):
-        logits, state = self.all_logits(tokens[:, None], state)
-        return logits[:, 0], state
-
-    def all_logits(self, tokens, state):
-        for column in tokens.T:
-            state = [[*each, (each[-1] + len(each) * int(t)) % 7] for each, t in zip(state, column, strict=True)]
-        places = [each[-tokens.shape[1] :] for each in state]
-        return self.logits[places], state
-
-    def select(self, state, rows):
-        return [state[row] for row in rows]
-
-    def rewind(self, state, count):
-        return [each[: len(each) - count] for each in state]
-
-    def logprob(self, prompt, tokens):
-        """Of tokens after the prompt, all read anew."""
-        total = 0.0
-        for place, token in enumerate(tokens):
-            x = self.start([[*prompt, *tokens[:place]]])[0][0].astype(np.float64)
-            total += x[token] - np.log(np.exp(x).sum())
-        return total
 
 
 def top_two(logits):
