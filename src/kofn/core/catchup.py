@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from kofn.core.block import Block, Doubles, Floats, Rows
 from kofn.core.distance import CLOSE, WIDE, Centers, nearest_in_tile, squared_distance
 from kofn.core.jit import kernel
+from kofn.core.products import finite_product
 
 Labels = NDArray[np.int32]
 
@@ -71,7 +72,7 @@ def _least_between(old: Floats, new: Centers) -> Floats:
     """Squared distances of old centers to new ones, float32, none more than the true one."""
     shifted = old - new.shift
     lengths = np.einsum("ij,ij->i", shifted, shifted)[:, None] + 2 * new.half_squares
-    return np.asarray(lengths * np.float32(1 - CLOSE) - 2 * (shifted @ new.shifted.T))
+    return np.asarray(lengths * np.float32(1 - CLOSE) - 2 * finite_product(shifted, new.shifted.T))
 
 
 @kernel

@@ -8,6 +8,7 @@ import numpy as np
 
 from kofn.core.block import Block, Blocks, Doubles, Floats, Rows, by_slab, dense
 from kofn.core.kernels import SAMPLE, median_distance
+from kofn.core.products import finite_product
 from kofn.core.reduce import tree_sum
 
 PIECE = 2_048
@@ -61,7 +62,7 @@ def _across_tile(start: int, x: Any, points: Floats, alike: Doubles, gamma: floa
 
 def _gaussian(left: Doubles, right: Doubles, gamma: float) -> Doubles:
     squares = np.einsum("ij,ij->i", left, left)[:, None] + np.einsum("ij,ij->i", right, right)
-    kernel = left @ right.T
+    kernel = finite_product(left, right.T)
     kernel *= -2.0
     kernel += squares
     np.maximum(kernel, 0.0, out=kernel)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kofn.core.block import TILE, Doubles, Floats, Rows, TileRunner, run_serially
 from kofn.core.distance import WIDE, Centers, nearest_in_tile, squared_distance
 from kofn.core.jit import kernel, one_form
+from kofn.core.products import finite_product
 from kofn.core.scratch import scratch
 from kofn.errors import DataError, InvalidRows
 
@@ -96,8 +97,8 @@ class Euclidean:
         a, b = self.rows[first], self.rows[second]
         a -= self.mean
         b -= self.mean
-        product = np.matmul(a, b.T, out=scratch("products", len(first), len(second)))
-        _from_products(product, self.squares[first], self.squares[second], self.rows, first, second, self.root, out)
+        products = finite_product(a, b.T, out=scratch("products", len(first), len(second)))
+        _from_products(products, self.squares[first], self.squares[second], self.rows, first, second, self.root, out)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kofn.core.block import Doubles, Floats
 from kofn.core.jit import kernel, one_form
+from kofn.core.products import finite_product
 from kofn.core.scratch import scratch
 
 CLOSE = 1e-5
@@ -100,7 +101,7 @@ def nearest_two(x: Floats, centers: Centers, *, only_nearest: bool = False) -> t
     for at in range(0, m, size):
         rows = one_form(x[at : at + size])
         shifted = np.subtract(rows, centers.shift, out=scratch("shifted", *rows.shape))
-        products = np.matmul(shifted, centers.shifted.T, out=scratch("products", len(rows), len(centers.points)))
+        products = finite_product(shifted, centers.shifted.T, out=scratch("products", len(rows), len(centers.points)))
         lengths = np.einsum("ij,ij->i", shifted, shifted)
         settled = labels[at : at + size], squared[at : at + size], second[at : at + size]
         _settle(products, lengths, centers.half_squares, rows, points, lanes, sums, *settled)

@@ -11,6 +11,7 @@ from kofn.core.block import Block, Blocks, Doubles, Floats, Rows, by_slab
 from kofn.core.distance import CLOSE, WIDE, Centers, squared_distance
 from kofn.core.jit import kernel
 from kofn.core.nearer import any_above, largest, nearer_in_block, row_limit
+from kofn.core.products import finite_product
 from kofn.errors import DataError
 
 GROUP = 64
@@ -153,7 +154,7 @@ class DSquared:
             points, shifted = self._points[: self._newer], self._shifted[: self._newer]
             moved = x - self._shift
             lengths = np.einsum("ij,ij->i", moved, moved)
-            _reach(moved @ shifted.T, lengths, self._half[: self._newer], x, points, limits, passed)
+            _reach(finite_product(moved, shifted.T), lengths, self._half[: self._newer], x, points, limits, passed)
         kept = np.flatnonzero(passed)
         rejected = len(x) - len(kept)
         # Files are read through once for each chunk of proposals.
@@ -169,7 +170,7 @@ class DSquared:
         moved = x - self._shift
         half = (0.5 * np.einsum("ij,ij->i", moved, moved, dtype=np.float64)).astype(np.float32)
         chosen = np.zeros(len(x), dtype=bool)
-        _thin(moved @ moved.T.copy(), half, x, limits, chosen)
+        _thin(finite_product(moved, moved.T.copy()), half, x, limits, chosen)
         kept = np.flatnonzero(chosen)
         self._wasted += (len(x) - len(kept)) * _PROPOSAL
         return kept

@@ -20,6 +20,7 @@ from kofn.core.block import Doubles, Floats, Rows, TileRunner, run_serially
 from kofn.core.designs import smallest
 from kofn.core.jit import kernel
 from kofn.core.neighbors import Graph, Points
+from kofn.core.products import finite_product
 from kofn.core.scratch import scratch
 
 PIECE = 1024  # rows in one product with a batch of candidates
@@ -292,8 +293,8 @@ class Far:
     def _gains_of(self, start: int, others: Floats, squares: Floats) -> Doubles:
         cut = slice(start, start + PIECE)
         rows, gains = self.shifted[cut], np.zeros(len(others))
-        product = np.matmul(rows, others.T, out=scratch("products", len(rows), len(others)))
-        _add_savings(product, self.squares[cut], self.weights[cut], self.reach[cut], self.radii[cut], squares, gains)
+        products = finite_product(rows, others.T, out=scratch("products", len(rows), len(others)))
+        _add_savings(products, self.squares[cut], self.weights[cut], self.reach[cut], self.radii[cut], squares, gains)
         return gains
 
 

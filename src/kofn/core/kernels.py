@@ -28,6 +28,7 @@ from kofn.core.kerneltiles import (
     settle,
     tile,
 )  # fmt: skip
+from kofn.core.products import finite_product
 from kofn.core.scratch import scratch
 from kofn.errors import ParameterError
 
@@ -255,7 +256,7 @@ def taken(points: Floats, columns: Rows) -> Floats:
 
 def product_tile(a: Floats, of_a: Floats, b: Floats, of_b: Floats, form: Kernel, out: Floats) -> None:
     """k(a_i, b_j) of rows by their product, float32 (len(a), len(b)). The squared lengths are `lengths` of the rows."""
-    np.matmul(a, b.T, out=out)
+    finite_product(a, b.T, out=out)
     settle(out, of_a, of_b, one_form(a), one_form(b), form.terms, form.tables)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from kofn.core.block import Doubles, Floats, Rows, TileRunner, run_serially
 from kofn.core.jit import kernel
 from kofn.core.neighbors import CHUNK, LANES, PIECE, Graph, Ids, Points, lists_of, local_radii, pair_distances
+from kofn.core.products import finite_product
 from kofn.core.scratch import scratch
 
 
@@ -53,9 +54,9 @@ def _nearest_of_rows(start: int, points: Points, m: int, guess: Floats) -> tuple
         own, apart = np.empty((len(which), m), np.int32), np.empty((len(which), m))
         for left in range(0, points.n, CHUNK):
             columns = slice(left, min(left + CHUNK, points.n))
-            product = scratch("products", len(which), columns.stop - left)
-            np.matmul(points.shifted[which], points.shifted[columns].T, out=product)
-            _note(product, which, left, np.float32(points.noise), points.squares, limits, near, counts)
+            products = scratch("products", len(which), columns.stop - left)
+            finite_product(points.shifted[which], points.shifted[columns].T, out=products)
+            _note(products, which, left, np.float32(points.noise), points.squares, limits, near, counts)
             _keep(points.rows, which, m, 4 * m, near, counts, limits, own, apart)
         _keep(points.rows, which, m, 0, near, counts, limits, own, apart)
         done = counts >= m

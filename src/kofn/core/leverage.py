@@ -17,6 +17,7 @@ import numpy as np
 
 from kofn.core.blas import one_blas_thread
 from kofn.core.block import SLAB, TILE, Block, Blocks, Doubles, Rows, by_slab, slab_count
+from kofn.core.products import finite_product
 from kofn.core.reduce import tree_sum
 from kofn.core.scratch import scratch
 from kofn.errors import DataError, UsageError
@@ -208,7 +209,7 @@ def _pieces(x: Any, matrix: Doubles | None, intercept: bool, weights: Doubles | 
         if matrix is None:
             yield rows
         elif isinstance(rows, np.ndarray):
-            yield np.matmul(rows, matrix, out=doubles("in the basis", len(rows), matrix.shape[1]))
+            yield finite_product(rows, matrix, out=doubles("in the basis", len(rows), matrix.shape[1]))
         else:
             yield rows @ matrix
 

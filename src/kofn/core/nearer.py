@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kofn.core.block import Block, Doubles, Floats, Rows
 from kofn.core.distance import CLOSE, WIDE, Centers, nearest_in_tile, squared_distance
 from kofn.core.jit import kernel
+from kofn.core.products import finite_product
 from kofn.core.scratch import scratch
 from kofn.core.sparse import squares_of_sparse
 
@@ -77,7 +78,7 @@ def improvements_in_tile(start: int, x: Any, candidates: Centers, room: int, bou
 def _products(rows: Floats, centers: Centers) -> tuple[Floats, Floats]:
     """Products of shifted rows and centers, and the rows' squared lengths; valid until this thread's next call."""
     shifted = np.subtract(rows, centers.shift, out=scratch("shifted", *rows.shape))
-    products = np.matmul(shifted, centers.shifted.T, out=scratch("products", len(rows), len(centers.points)))
+    products = finite_product(shifted, centers.shifted.T, out=scratch("products", len(rows), len(centers.points)))
     return products, np.einsum("ij,ij->i", shifted, shifted)
 
 

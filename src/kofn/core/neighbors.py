@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from kofn.core.block import Doubles, Floats, Rows, TileRunner, run_serially
 from kofn.core.distance import WIDE, squared_distance
 from kofn.core.jit import kernel
+from kofn.core.products import finite_product
 from kofn.core.scratch import scratch
 
 NOISE = 1e-6
@@ -138,7 +139,7 @@ def _radii_of_rows(
         m = len(points.shifted[start : start + PIECE])
         return np.zeros(m, np.float32), np.zeros(m)
     rows, own = points.shifted[start : start + PIECE], points.squares[start : start + PIECE]
-    squared = np.matmul(rows, others.T, out=scratch("sample", len(rows), len(others)))
+    squared = finite_product(rows, others.T, out=scratch("sample", len(rows), len(others)))
     squared *= -2.0
     squared += own[:, None]
     squared += squares
@@ -233,10 +234,10 @@ def _sweep_strip(
     count, whole = 0, limit > 0
     for top, left, right in _tiles(start, min(start + STRIP, n), n):
         rows, columns = slice(top, min(top + PIECE, n)), slice(left, right)
-        product = scratch("products", rows.stop - top, right - left)
-        np.matmul(points.shifted[rows], points.shifted[columns].T, out=product)
+        products = scratch("products", rows.stop - top, right - left)
+        finite_product(points.shifted[rows], points.shifted[columns].T, out=products)
         hits = _scan(
-            product, left == top, np.float32(points.noise),
+            products, left == top, np.float32(points.noise),
             points.squares[rows], weights[rows], reach[rows], radii[rows], nearest[rows],
             points.squares[columns], weights[columns], reach[columns], radii[columns], nearest[columns],
             totals[top - start :], savings[top - start :], totals[left - start :], savings[left - start :],
