@@ -121,6 +121,52 @@ def test_the_interval_of_the_right_model_holds_the_truth_most_of_the_time():
     assert held >= 15
 
 
+@pytest.mark.parametrize("model", ["beta-binomial", "power-law"])
+def test_resampled_problems_that_are_all_wrong_count_as_no_coverage(model):
+    # Five problems, one of them ever solved: a third of the resampled sets, (4/5)^5, hold no right answer.
+    # So the quantiles at 0.025 and 0.2 (an interval of level 0.6) are 0, and that at 0.45 (level 0.1) is not.
+    found, most, least = (
+        forecast_coverage([1, 0, 0, 0, 0], 10, 100, model=model, level=level, resamples=60)
+        for level in (0.95, 0.6, 0.1)
+    )
+    assert found.low == 0.0 < found.coverage < found.high < 1.0
+    assert most.low == 0.0 < least.low
+
+
+@pytest.mark.parametrize("model", ["beta-binomial", "power-law"])
+def test_resampled_problems_that_are_all_right_count_as_full_coverage(model):
+    found = forecast_coverage([10, 10, 10, 10, 0], 10, 100, model=model, resamples=60)
+    assert found.coverage < found.high == 1.0
+
+
+@pytest.mark.parametrize("model", ["beta-binomial", "power-law"])
+def test_one_right_answer_of_two_hundred_does_not_make_a_certain_forecast(model):
+    found = forecast_coverage([0, 1], 100, 10_000, model=model, resamples=60)
+    assert found.low == 0.0
+    assert found.high > 0.99
+
+
+@pytest.mark.parametrize("model", ["beta-binomial", "power-law"])
+@pytest.mark.parametrize(("correct", "samples"), [([1], 1000), ([3, 3, 3], 20)])
+def test_problems_that_do_not_differ_have_no_interval(model, correct, samples):
+    found = forecast_coverage(correct, samples, 10_000, model=model)
+    assert 0 < found.coverage <= 1
+    assert np.isnan([found.low, found.high]).all()
+    differ = forecast_coverage([3, 3], [20, 30], 10_000, model=model, resamples=20)
+    assert not np.isnan([differ.low, differ.high]).any()
+
+
+def test_the_interval_of_few_and_hard_problems_holds_the_truth_most_of_the_time():
+    truth, held = float(BetaBinomial(0.2, 10.0).coverage(100)), []
+    for seed in range(30):
+        correct = drawn(0.2, 10.0, 8, 10, seed)
+        if correct.any():
+            found = forecast_coverage(correct, 10, 100, resamples=40)
+            held.append(found.low <= truth <= found.high)
+    # Dropping the sets that are all wrong would lift the low end above the truth in six worlds of ten.
+    assert np.mean(held) > 0.75
+
+
 def test_what_cannot_be_fitted_is_refused():
     with pytest.raises(DataError, match="0 everywhere"):
         fit_power_law([1, 2, 4], [0, 0, 0])
@@ -132,6 +178,9 @@ def test_what_cannot_be_fitted_is_refused():
         coverage_curve([1], 10, ks=[1, 11])
     with pytest.raises(DataError, match="rising"):
         coverage_curve([1], 10, ks=[4, 2])
+    for model in ("beta-binomial", "power-law"):
+        with pytest.raises(ParameterError, match="samples=0"):
+            forecast_coverage([0, 1], [0, 3], 4, model=model)
     with pytest.raises(ParameterError, match="model='cubic'"):
         forecast_coverage([1, 2], 10, 20, model="cubic")
     with pytest.raises(ParameterError, match="level=1"):

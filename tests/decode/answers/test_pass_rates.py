@@ -90,6 +90,14 @@ def test_the_standard_error_is_over_problems():
     assert np.isnan(pass_at_k([1], 4, 1).standard_error)
 
 
+@pytest.mark.parametrize("kind", [int, bool, float])
+def test_a_matrix_of_right_and_wrong_is_told_how_to_become_counts(kind):
+    judged = np.array([[1, 0, 0, 1], [0, 0, 0, 0]], kind)
+    with pytest.raises(DataError, match=r"\(2, 4\) .* its \.sum\(axis=1\)\.astype\(int\)$"):
+        pass_at_k(judged, 4, 1)
+    assert pass_at_k(judged.sum(axis=1).astype(int), 4, 1).per_problem.tolist() == pytest.approx([0.5, 0.0])
+
+
 def test_a_problem_with_too_few_answers_is_named():
     with pytest.raises(DataError, match="k=4 is more than the 3 answers of problem 1"):
         pass_at_k([1, 1], [4, 3], 4)
@@ -99,5 +107,7 @@ def test_a_problem_with_too_few_answers_is_named():
         pass_at_k([1, 1], [4, 4, 4], 2)
     with pytest.raises(DataError, match="whole numbers"):
         pass_at_k([0.5], 4, 2)
+    with pytest.raises(DataError, match="ragged list"):
+        pass_at_k([[1, 0], [1]], 2, 1)
     with pytest.raises(ParameterError, match="tau=0"):
         g_pass_at_k([1], 4, 2, 0)

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 from scipy.optimize import check_grad
+from scipy.stats import chisquare
 
 from kofn.decode.answers import (
+    FittedQProbe,
     QProbe,
     best_of_n_law,
     policy_objective,
@@ -49,6 +51,16 @@ def test_a_probe_raises_the_reward_on_questions_that_it_has_not_seen(objective):
     assert chosen.tolist() == probe.score(held_out).argmax(axis=1).tolist()
     warm = probe.choose(held_out, temperature=1e6, seed=0, question=np.arange(len(x)))
     assert abs(rewards[np.arange(len(x)), warm].mean() - rewards.mean()) < 0.1
+
+
+def test_equal_questions_are_answered_independently():
+    probe = FittedQProbe(weights=np.array([1.0, -1.0]), intercept=0.5)
+    features, questions = np.array([[0.0, 0.0], [1.0, 0.5], [2.0, 1.0]]), 10_000
+    chosen = probe.choose(np.tile(features, (questions, 1, 1)), temperature=0.5, seed=1)
+    weight = np.exp(np.array([0.0, 0.5, 1.0]) / 0.5)
+    assert chisquare(np.bincount(chosen, minlength=3), weight / weight.sum() * questions).pvalue > 1e-6
+    alone = [int(probe.choose(features, temperature=0.5, seed=1, question=at)) for at in range(50)]
+    assert chosen[:50].tolist() == alone
 
 
 def test_regression_is_ridge_on_standardised_features_by_the_normal_equations():
@@ -141,6 +153,8 @@ def test_mistakes_are_named():
         QProbe().fit([[0, 1], [1, 1], [np.nan, 0]], [0, 1, 0])
     with pytest.raises(DataError, match="the probe knows 2 columns"):
         QProbe().fit(np.eye(2), [0, 1]).score(np.ones((3, 3)))
+    with pytest.raises(DataError, match=r"questions of the shape \(2, 1\)"):
+        policy_objective([1, 2], [0, 1], [[0], [1]])
     with pytest.raises(ParameterError, match="penalty=0"):
         QProbe(penalty=0)
     with pytest.raises(ParameterError, match="objective='svm'"):

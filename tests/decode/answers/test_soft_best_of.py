@@ -74,6 +74,39 @@ def test_a_question_is_answered_alike_alone_and_in_any_company():
     assert (first != second).any()
 
 
+def test_rows_without_numbers_are_questions_of_their_own():
+    scores, questions = np.array([0.0, 0.5, 1.0]), 20_000
+    chosen = soft_best_of_n(np.tile(scores, (questions, 1)), temperature=0.5, seed=3)
+    weight = np.exp(scores / 0.5)
+    seen = np.bincount(chosen, minlength=3)
+    assert chisquare(seen, weight / weight.sum() * questions).pvalue > 1e-6
+    # Neighbours are independent: pairs of choices follow the product of the shares.
+    pairs = np.bincount(3 * chosen[::2] + chosen[1::2], minlength=9)
+    law = np.outer(weight, weight).ravel() / weight.sum() ** 2
+    assert chisquare(pairs, law * questions / 2).pvalue > 1e-6
+
+
+def test_a_row_s_default_number_is_its_place_and_one_number_is_that_of_the_first_row():
+    scores = np.random.default_rng(4).normal(size=(40, 5))
+    alone = [int(soft_best_of_n(row, temperature=1.0, seed=3, question=at)) for at, row in enumerate(scores)]
+    assert soft_best_of_n(scores, temperature=1.0, seed=3).tolist() == alone
+    second_half = soft_best_of_n(scores[20:], temperature=1.0, seed=3, question=20)
+    assert second_half.tolist() == alone[20:]
+    assert soft_best_of_n(scores[20:], temperature=1.0, seed=3).tolist() != alone[20:]
+    assert soft_best_of_n(scores[0], temperature=1.0, seed=3) == alone[0]
+
+
+def test_questions_of_one_number_share_their_uniform():
+    alike = soft_best_of_n(np.zeros((200, 4)), temperature=1.0, seed=0, question=np.full(200, 7))
+    assert len(set(alike.tolist())) == 1
+
+
+@pytest.mark.parametrize("temperature", [1e-310, 1e-3])
+def test_a_temperature_so_small_that_scores_overflow_keeps_the_best(temperature):
+    rows = np.array([[1.0, 2.0, 3.0], [-1e308, 1e308, 0.0]])
+    assert soft_best_of_n(rows, temperature=temperature, seed=0).tolist() == [2, 1]
+
+
 def test_at_temperature_zero_the_first_of_equals_is_kept():
     assert soft_best_of_n([1.0, 2.0, 2.0], temperature=0, seed=0) == 1
 
@@ -98,8 +131,9 @@ def test_kl_from_the_tilt_stays_below_its_bound_and_ends_up_falling_as_the_squar
 def test_mistakes_are_named():
     with pytest.raises(DataError, match=r"scores\[2\]=nan"):
         soft_best_of_n([0.0, 1.0, np.nan], temperature=1.0, seed=0)
-    with pytest.raises(DataError, match="2 whole numbers"):
-        soft_best_of_n(np.zeros((2, 3)), temperature=1.0, seed=0, question=[0])
+    for question in ([0], [[0], [1]], -1, True, 1.0):
+        with pytest.raises(DataError, match="neither one whole number >= 0 nor 2 of them"):
+            soft_best_of_n(np.zeros((2, 3)), temperature=1.0, seed=0, question=question)
     with pytest.raises(KofnError, match="temperature=-1"):
         soft_best_of_n([0.0], temperature=-1, seed=0)
     with pytest.raises(KofnError, match="seed=-1"):

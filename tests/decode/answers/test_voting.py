@@ -69,6 +69,17 @@ def test_votes_that_cannot_be_counted_are_named():
         sample_and_verify(["x", "y"], bool, weights=[1, 1, 1])
 
 
+def test_answers_that_cannot_be_counted_say_how_they_can():
+    with pytest.raises(DataError, match=r"the list \[1\], .* give normalize=tuple"):
+        majority_vote([[1], [1]])
+    assert majority_vote([[1], [2], [2]], normalize=tuple).answer == (2,)
+    with pytest.raises(DataError, match=r"normalize made of an answer the tuple \(\[1\],\), .* normalize=repr"):
+        weighted_vote([[[1]]], [1.0], normalize=tuple)
+    assert weighted_vote([[[1]]], [1.0], normalize=repr).answer == "[[1]]"
+    with pytest.raises(DataError, match="the ndarray"):
+        sample_and_verify(np.eye(2), lambda answer: True)
+
+
 class Judge:
     """A verifier of known true- and false-positive rate, and a comparer of known skill, over answers (right, number)."""
 

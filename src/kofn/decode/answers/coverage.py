@@ -94,7 +94,8 @@ class Forecast:
     coverage : float
         What the fit says.
     low, high : float
-        Percentile interval over resampled problems: the problems' chance, not the model's error.
+        Percentile interval over resampled problems: the problems' chance, not the model's error. NaN where all
+        problems have the same counts, as a single one has: nothing then says how problems differ.
     fit : PowerLaw or BetaBinomial
         The fit on all problems.
     """
@@ -221,13 +222,15 @@ def forecast_coverage(
         The first is the better forecast where difficulties are anything like a beta law; the second is the form of
         Brown et al. 2024. docs/decode/answers.md compares them.
     resamples : int
-        Sets of problems drawn with replacement, at least 2.
+        Sets of problems drawn with replacement, at least 2. A set that is all wrong counts as coverage 0, one that is
+        all right as 1.
     level : float
         Coverage of the interval, in (0, 1).
     seed : int
         Non-negative.
     """
     right, drawn = counts(correct, samples)
+    whole(int(drawn.min()), "samples")
     wanted, rounds = whole(k, "k"), whole(resamples, "resamples", least=2)
     if positive(level, "level") >= 1:
         raise ParameterError(f"level={level!r} is not below 1; give for example level=0.95")
@@ -243,16 +246,15 @@ def forecast_coverage(
     whole_fit = fit(np.ones(len(right)))
     generator = Rng(seed).generator("coverage forecast")
     drawn_sets = generator.multinomial(len(right), np.full(len(right), 1 / len(right)), size=rounds).astype(np.float64)
-    values = [float(fit(times).coverage(wanted)) for times in drawn_sets if _tells(right, drawn, times)]
-    if not values:
-        raise DataError("no resampled set of problems holds both right and wrong answers; add problems or answers")
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Forecast(wanted, float(whole_fit.coverage(wanted)), float(low), float(high), whole_fit)
-
-
-def _tells(right: Integers, drawn: Integers, times: Doubles) -> bool:
-    """Whether a set of problems holds both right and wrong answers, without which nothing can be fitted."""
-    return 0 < float(times @ right) < float(times @ drawn)
+    low, high = float("nan"), float("nan")
+    if (right != right[0]).any() or (drawn != drawn[0]).any():
+        rates = [float(times @ right) / float(times @ drawn) for times in drawn_sets]
+        # A set that is all wrong or all right cannot be fitted, and tells most: its fits tend to coverage 0 and 1.
+        values = [
+            float(fit(times).coverage(wanted)) if 0 < rate < 1 else rate for times, rate in zip(drawn_sets, rates)
+        ]
+        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return Forecast(wanted, float(whole_fit.coverage(wanted)), low, high, whole_fit)
 
 
 def _most_likely(right: Doubles, drawn: Doubles, share: Doubles) -> BetaBinomial:

@@ -191,7 +191,13 @@ def _counts(correct: Any, samples: Any, k: Any) -> tuple[Integers, Integers, int
 
 
 def _integers(values: ArrayLike, name: str) -> Integers:
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"{name} is a ragged list; give how many answers, one whole number a problem") from error
     if array.dtype.kind not in "iu" or array.ndim > 1 or array.size == 0:
-        raise DataError(f"{name} is not a row of whole numbers; give how many answers, one number a problem")
+        raise DataError(
+            f"{name} has the shape {array.shape} and the type {array.dtype}, and is not a row of whole numbers; give how "
+            "many answers, one number a problem: of a matrix of 0 and 1 with a row a problem its .sum(axis=1).astype(int)"
+        )
     return np.atleast_1d(array).astype(np.int64)

@@ -138,9 +138,12 @@ def policy_objective(f: ArrayLike, rewards: ArrayLike, questions: ArrayLike) -> 
         softmax_i (r_i - sum_j softmax_j r_j) / number of questions.
     """
     value, r = finite(f, "f"), finite(rewards, "rewards")
-    groups, of = np.unique(np.asarray(questions), return_inverse=True)
-    if not len(value) == len(r) == len(of):
-        raise DataError(f"{len(value)} values, {len(r)} rewards and {len(of)} questions; give one each an answer")
+    asked = np.asarray(questions)
+    if not value.shape == r.shape == asked.shape:
+        raise DataError(
+            f"{len(value)} values, {len(r)} rewards and questions of the shape {asked.shape}; give one each an answer"
+        )
+    groups, of = np.unique(asked, return_inverse=True)
     return _expected(value, r, of, len(groups))
 
 

@@ -29,7 +29,8 @@ def soft_best_of_n(scores: ArrayLike, *, temperature: float, seed: int, question
     seed : int
         Non-negative.
     question : int or int (m,)
-        Number of each question, non-negative.
+        Number of the first question, those of the rest follow it: by default row i is question i. Or the number of
+        each. Non-negative; questions of one number share their uniform.
 
     Returns
     -------
@@ -44,15 +45,13 @@ def soft_best_of_n(scores: ArrayLike, *, temperature: float, seed: int, question
         raise DataError(f"scores has the shape {values.shape}; give (n,) for one question or (m, n) for m of them")
     rows = values.reshape(-1, values.shape[-1])
     finite(rows.ravel(), "scores")
-    numbers = np.broadcast_to(np.asarray(question), (len(rows),)) if np.ndim(question) == 0 else np.asarray(question)
-    if numbers.shape != (len(rows),) or numbers.dtype.kind not in "iu" or (numbers < 0).any():
-        raise DataError(f"question is not {len(rows)} whole numbers >= 0; number each question once, 0, 1, 2 ...")
+    numbers = _numbers(question, len(rows))
     if positive(temperature, "temperature", zero=True) == 0:
         chosen = rows.argmax(axis=1)
     else:
-        climb = np.cumsum(_softmax(rows / temperature), axis=1)
+        climb = np.cumsum(_softmax(rows, temperature), axis=1)
         rng = Rng(seed)
-        u = np.array([rng.rows(int(number), int(number) + 1, "soft best-of-n")[0] for number in numbers])
+        u = np.array([rng.rows(number, number + 1, "soft best-of-n")[0] for number in numbers])
         chosen = (climb <= (u * climb[:, -1])[:, None]).sum(axis=1)
     return chosen.astype(np.int64).reshape(values.shape[:-1])
 
@@ -109,6 +108,16 @@ def soft_best_of_n_kl_bound(p: ArrayLike, rewards: ArrayLike, n: int, temperatur
     return float(np.log1p((np.sum(tilted[seen] ** 2 / base[seen]) - 1.0) / whole(n, "n")))
 
 
+def _numbers(question: ArrayLike, count: int) -> list[int]:
+    """Each question's own number: a single one is that of the first, and the rest are counted up from it."""
+    numbers = np.asarray(question)
+    if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (count,)) or (numbers < 0).any():
+        raise DataError(
+            f"question is neither one whole number >= 0 nor {count} of them; leave it out to number the rows 0, 1, 2 ..."
+        )
+    return [int(numbers) + row for row in range(count)] if numbers.ndim == 0 else [int(each) for each in numbers]
+
+
 def _others(law: RankedLaw, log_w: Doubles, log_t: Doubles, count: int) -> Doubles:
     """phi(t)^count at every log t; through log1p where phi is near one, so that a large count keeps its digits."""
     exponent = np.exp(np.minimum(log_t[None, :] + log_w[:, None], 700.0))
@@ -119,6 +128,8 @@ def _others(law: RankedLaw, log_w: Doubles, log_t: Doubles, count: int) -> Doubl
     return np.exp(count * log_phi) if count else np.ones_like(log_phi)
 
 
-def _softmax(rows: Doubles) -> Doubles:
-    weight = np.exp(rows - rows.max(axis=1, keepdims=True))
+def _softmax(rows: Doubles, temperature: float) -> Doubles:
+    # The difference comes first: where a score divided by a tiny temperature overflows, the best still has weight 1.
+    with np.errstate(over="ignore"):
+        weight = np.exp((rows - rows.max(axis=1, keepdims=True)) / temperature)
     return np.asarray(weight / weight.sum(axis=1, keepdims=True))

@@ -89,14 +89,14 @@ def majority_vote(answers: Sequence[Any], *, normalize: Normalize | None = None)
     Parameters
     ----------
     answers : sequence of n objects
-        Hashable once normalised.
+        Hashable once normalised: numbers, texts, tuples; give normalize=tuple for lists of them.
     normalize : callable, optional
         Turns an answer into what is compared, such as the number at the end of a text. What becomes None abstains.
 
     Raises
     ------
     DataError
-        When there are no answers or all abstain.
+        When there are no answers, all abstain, or one is not hashable.
 
     Notes
     -----
@@ -134,6 +134,7 @@ def weighted_vote(answers: Sequence[Any], weights: ArrayLike, *, normalize: Norm
     for index, (answer, value) in enumerate(zip(answers, values.tolist())):
         ballot = answer if normalize is None else normalize(answer)
         if ballot is not None:
+            _check_ballot(ballot, normalize)
             first.setdefault(ballot, index)
             ballots.setdefault(ballot, []).append(value)
     # A sum that does not depend on the order of voting: 0.1 + 0.2 + 0.3 ties with 0.3 + 0.2 + 0.1.
@@ -144,6 +145,19 @@ def weighted_vote(answers: Sequence[Any], weights: ArrayLike, *, normalize: Norm
         raise DataError(f"{what}, so nothing can be chosen; give an answer with a weight above 0")
     winner = max(tally, key=lambda ballot: tally[ballot])  # max keeps the first of equals, dict the order seen
     return Vote(answer=winner, index=first[winner], share=tally[winner] / total, tally=tally)
+
+
+def _check_ballot(ballot: Any, normalize: Normalize | None) -> None:
+    """Equal answers are found by their hash, which lists, dictionaries, sets and arrays do not have."""
+    try:
+        hash(ballot)
+    except TypeError as error:
+        kind, shown = type(ballot).__name__, repr(ballot)[:40]
+        whose = "an answer is" if normalize is None else "normalize made of an answer"
+        raise DataError(
+            f"{whose} the {kind} {shown}, which cannot be counted; give normalize=tuple for rows of numbers or texts, "
+            "normalize=repr for anything nested"
+        ) from error
 
 
 def sample_and_verify(
