@@ -1,6 +1,9 @@
 """The commands tokens, rules and generate: what they say to those who mistype, and how numbers are written."""
 
+import io
 import json
+import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -22,6 +25,10 @@ from kofn.decode.table import RULES
         (["generate", "hi", "--model", "nowhere", "--decoder", "greedy", "--rule", "topk=5"], "takes no rule"),
         (["generate", "hi", "--model", "nowhere", "--decoder", "beam", "--set", "widht=5"], "no parameter 'widht'"),
         (["generate", "hi", "--model", "nowhere", "--decoder", "beam", "--set", "width=five"], "width"),
+        (["generate", "hi", "--model", "nowhere", "--decoder", "beam", "--set", "width"], "write --set width=VALUE"),
+        (["generate", "hi", "--model", "nowhere", "--rule", "topp=0.9", "--rule", "minp=0.1"], "'topp=0.9|minp=0.1'"),
+        (["generate", "hi", "--model", "nowhere", "--rule", "topk=5|knnlm=0.2"], "it is for Python"),
+        (["tokens", "hi", "--model", "nowhere", "--rule", "klguided=1,half_life=2"], "it is for Python"),
         (["generate", "hi", "--model", "nowhere", "--dtype", "int4"], "choose float32"),
     ],
 )
@@ -108,3 +115,78 @@ def test_passes_are_counted_on_a_copy() -> None:
     counting.next_logits(logits.argmax(1), state)
     assert seen == [1, 2]
     assert "start" not in vars(model)
+
+
+RULED = ("topp=0.9", "minp=0.1", "toph=0.4", "typical=0.2", "temp=1.5|minp=0.1")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 140])
+def test_the_token_table_fits_its_screen_and_loses_nothing(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kofn.commands_decode._load", loaded)
+    monkeypatch.setenv("COLUMNS", str(width))
+    words = ["tokens", "b", "--model", "markov", *(word for rule in RULED for word in ("--rule", rule))]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)
+    assert max(map(len, out.splitlines())) <= width
+    assert "…" not in out
+    kept = [line.split()[2:] for line in out.splitlines() if line.split()[:2] == ["kept", "tokens"]]
+    assert [int(number) for numbers in kept for number in numbers] == [table["rules"][rule]["kept"] for rule in RULED]
+    assert len(kept) == {40: 5, 60: 2}.get(width, 1)
+
+
+def test_in_a_pipe_the_token_table_is_as_wide_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kofn.commands_decode._load", loaded)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert main(["tokens", "b", "--model", "markov", *(word for rule in 2 * RULED for word in ("--rule", rule))]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) > 100
+    assert out.count("kept tokens") == 1
+    assert "█" * 16 in out
+
+
+def test_a_dash_reads_the_prompt_from_stdin(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kofn.commands_decode._load", loaded)
+    found = []
+    for prompt in ("cab", "-"):
+        monkeypatch.setattr("sys.stdin", io.StringIO("cab"))
+        assert main(["generate", prompt, "--model", "markov", "--length", "3", "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1]
+    assert found[0]["prompt"] == "cab"
+
+
+def test_log_probabilities_before_and_after_the_rule_are_both_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kofn.commands_decode._load", loaded)
+    words = ["generate", "b", "--model", "markov", "--length", "4", "--seed", "5"]
+    assert main([*words, "--rule", "topk=2", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["sequences"]
+    model, _ = loaded("", "")
+    path = [1, *row["tokens"]]
+    own = sum(math.log(model.table[a, b]) for a, b in pairwise(path))
+    assert row["model_logprob"] == pytest.approx(own, abs=1e-5)
+    assert row["model_logprob"] < row["logprob"]
+    assert main([*words, "--rule", "topk=2"]) == 0
+    out = capsys.readouterr().out
+    assert f"log-probability {row['logprob']:.4f} after the rule" in out
+    assert f"{own:.4f} before" in out
+    assert main(words) == 0
+    assert "the rule" not in capsys.readouterr().out
+
+
+def test_fewer_sequences_than_asked_for_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kofn.commands_decode._load", loaded)
+    words = ["generate", "b", "--model", "markov", "--length", "2", "--decoder", "priority", "--set", "pattern=[ab]c"]
+    assert main([*words, "--n", "5"]) == 0
+    assert "2 of 5 sequences: there are no more" in capsys.readouterr().out

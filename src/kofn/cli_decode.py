@@ -8,7 +8,9 @@ import typer
 
 from kofn.options import DEBUG, JSON, whole
 
-PROMPT = Annotated[str, typer.Argument(metavar="PROMPT", help="The text to go on from.", show_default=False)]
+PROMPT = Annotated[
+    str, typer.Argument(metavar="PROMPT", help="The text to go on from; - reads it from stdin.", show_default=False)
+]
 MODEL = Annotated[
     str, typer.Option(metavar="PATH", help="Folder of a transformers model (pip install 'kofn[decode]').")
 ]
@@ -54,7 +56,7 @@ def generate(
     prompt: PROMPT,
     model: MODEL,
     rule: Annotated[
-        str | None, typer.Option(metavar="RULE", help="Rules from left to right: 'minp=0.1|temp=1.5'.")
+        list[str] | None, typer.Option(metavar="RULE", help="Rules from left to right: 'minp=0.1|temp=1.5'.")
     ] = None,
     n: Annotated[int, typer.Option("--n", metavar="N", parser=whole, help="Sequences.")] = 1,
     length: Annotated[int, typer.Option(metavar="N", parser=whole, help="Most tokens of a sequence.")] = 64,
@@ -81,6 +83,6 @@ def generate(
     from kofn.commands_decode import run_generate
 
     run_generate(
-        prompt, model=model, rule=rule, decoder=decoder, settings=settings or [], n=n, length=length, seed=seed,
+        prompt, model=model, rules=rule or [], decoder=decoder, settings=settings or [], n=n, length=length, seed=seed,
         dtype=dtype, as_json=as_json,
     )  # fmt: skip

@@ -107,7 +107,9 @@ def test_log_probabilities_are_those_of_a_fresh_forward_pass(gemma: tuple[Transf
         assert logprob == pytest.approx(steps.sum(), abs=1e-4)
 
 
-def test_the_token_table_shows_where_each_rule_cuts(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_the_token_table_shows_where_each_rule_cuts(
+    gemma: tuple[TransformersModel, Any], capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     words = ["tokens", "The capital of France is", "--model", str(gemma_folder()), "--top", "12"]  # as users do
     assert main([*words, "--rule", "minp=0.1", "--rule", "minp=0.5", "--temperature", "1,2"]) == 0
@@ -115,6 +117,7 @@ def test_the_token_table_shows_where_each_rule_cuts(capsys: pytest.CaptureFixtur
     assert "Paris" in out
     assert out.count("──────") >= 2
     assert re.search(r"temperature 2: entropy \d", out)
+    monkeypatch.setattr("kofn.commands_decode._load", lambda path, dtype: gemma)  # loading again would show nothing new
     assert main([*words, "--rule", "minp=0.1", "--json"]) == 0
     (table,) = json.loads(capsys.readouterr().out)
     assert table["tokens"][0]["text"].strip() == "the"

@@ -26,6 +26,9 @@ RULES = {
 }
 """Every rule: its word on the command line, its module in this folder and its class."""
 
+COMPARING = ("klguided", "knnlm")
+"""Rules that compare a row with a second one, which only Python can give them."""
+
 DECODERS = {
     "sample": "sampling:Sampling",
     "greedy": "sampling:Greedy",

@@ -10,7 +10,10 @@ from kofn.decode.rules.rule import Rule
 
 LOUD = {
     "temperature": 0.3, "top_k": 3, "top_p": 0.2, "min_p": 0.5, "typical_p": 0.3, "epsilon_cutoff": 0.3,
-    "eta_cutoff": 0.3, "top_h": 0.1, "do_sample": False,
+    "eta_cutoff": 0.3, "top_h": 0.1, "do_sample": False, "repetition_penalty": 1.5, "no_repeat_ngram_size": 1,
+    "num_beams": 3, "min_length": 50, "min_new_tokens": 5, "bad_words_ids": [[7]], "suppress_tokens": [8, 11],
+    "begin_suppress_tokens": [12], "sequence_bias": [[[13], 4.0]], "forced_eos_token_id": 14, "guidance_scale": 2.0,
+    "exponential_decay_length_penalty": (1, 1.5), "renormalize_logits": True, "remove_invalid_values": True,
 }  # fmt: skip
 
 
@@ -24,7 +27,7 @@ def generated(model: object, rule: object, **more: object) -> object:
 
 
 @pytest.mark.parametrize("rule", [MinP(0.2), TopP(0.7), TopK(20) | Temperature(1.3), Temperature(2.0)], ids=repr)
-def test_no_warper_of_transformers_runs_beside_the_rule(rule: Rule) -> None:
+def test_neither_warper_nor_processor_of_transformers_runs_beside_the_rule(rule: Rule) -> None:
     model = tiny_llama()
     for name, value in LOUD.items():
         setattr(model.generation_config, name, value)
@@ -56,7 +59,9 @@ def test_a_rule_that_remembers_sees_every_token_of_its_sequence_and_starts_anew_
         state = rule.saw([token], state)
         tokens = torch.cat([tokens, torch.tensor([[token]])], dim=1)
     assert state[0].limit != 4.0
-    assert torch.equal(processor(torch.tensor([[9, 9]]), x), rule.step(x, rule.start(1))[0])
+    anew = rule.step(x, rule.start(1))[0]
+    assert torch.equal(processor(torch.tensor([[9, 9]]), x), anew)
+    assert torch.equal(processor(torch.tensor([[9, 8, 3]]), x), anew)  # one token longer, and another text
 
 
 def test_generate_ends_by_the_bound_of_a_self_terminating_rule() -> None:

@@ -132,6 +132,7 @@ def test_a_batch_is_a_loop_over_its_rows(rule: Rule) -> None:
     seeds = child_seeds(3, 0, 6)
     drawn = rule.draw(x, seeds, 4)
     assert drawn.tolist() == [int(rule.draw(each, seeds[i : i + 1], 4)) for i, each in enumerate(x)]
+    assert drawn.tolist() == [int(rule.draw(each, seeds[i], 4)) for i, each in enumerate(x)]
     assert drawn[::-1].tolist() == rule.draw(x[::-1], seeds[::-1], 4).tolist()
     assert drawn.tolist() == rule.draw(x, 3, 4).tolist()
 
@@ -147,6 +148,27 @@ def test_every_float_type_comes_back_as_it_came(rule: Rule, dtype: torch.dtype) 
     expected = rule(x.float())
     assert torch.equal(torch.isfinite(out), torch.isfinite(expected))
     assert torch.equal(out, expected.to(dtype))
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int32, np.int32, int], ids=str)
+def test_whole_numbers_as_logits_come_back_as_float32(kind: Any) -> None:
+    given = [10, 1, 2]
+    x = torch.tensor(given, dtype=kind) if isinstance(kind, torch.dtype) else np.array(given, kind)
+    out = (TopK(2) | Temperature(4.0))(x)
+    assert out.dtype in (torch.float32, np.float32)
+    assert out.tolist() == [2.5, -np.inf, 0.5]
+
+
+def test_a_temperature_too_small_for_the_type_keeps_the_law() -> None:
+    half = Temperature(1e-4)(torch.tensor([[20.0, 19.999, 2.0], [1.0, 0.0, 3.0]], dtype=torch.float16))
+    assert half.dtype == torch.float16
+    assert half[0].tolist() == [0.0, float(torch.tensor(19.999).half() - 20) * 1e4, -np.inf]
+    assert half[1].tolist() == [1e4, 0.0, 3e4]
+    for x in ([-20.0, -21.0, -22.0], [20.0, 19.0, -22.0]):
+        cold = Temperature(1e-38)(np.array(x, np.float32))
+        assert cold.argmax() == 0
+        assert cold[0] == 0
+        assert Temperature(1e-38).draw(np.array(x), 1, 0) == 0
 
 
 @pytest.mark.parametrize("rule", RULED, ids=repr)
@@ -315,6 +337,7 @@ def test_every_rule_is_parsed_from_its_example_and_equals_its_twin(word: str) ->
         ("topk=50|", "unknown"),
         ("bregman=1e-3,k=5", "either"),
         ("minp=0.1,min_keep=0", "min_keep"),
+        ("topk=50,k=3", "twice"),
     ],
 )
 def test_a_misspelt_rule_is_an_error_with_its_mend(text: str, words: str) -> None:
@@ -322,7 +345,11 @@ def test_a_misspelt_rule_is_an_error_with_its_mend(text: str, words: str) -> Non
         parse_rule(text)
 
 
-@pytest.mark.parametrize("seeds", [-1, [1, 2], [0.5] * 4, True])
+def test_capitals_and_spaces_in_a_written_rule_are_forgiven() -> None:
+    assert parse_rule(" TopP = 0.9 | temp =1.5") == TopP(0.9) | Temperature(1.5)
+
+
+@pytest.mark.parametrize("seeds", [-1, 2**64, np.uint64(3), [1, 2], [0.5] * 4, True])
 def test_wrong_seeds_are_errors(seeds: Any) -> None:
     with pytest.raises(UsageError):
         TopK(3).draw(rows(4), seeds, 0)
@@ -331,6 +358,8 @@ def test_wrong_seeds_are_errors(seeds: Any) -> None:
 def test_wrong_steps_rules_and_shapes_are_errors() -> None:
     with pytest.raises(UsageError, match="step"):
         TopK(3).draw(rows(4), 0, -1)
+    with pytest.raises(UsageError, match="step"):
+        TopK(3).draw(rows(4), 0, 2**64)
     with pytest.raises(UsageError, match="no rule"):
         TopK(3) | 5  # type: ignore[operator]
     with pytest.raises(UsageError, match="shape"):

@@ -14,8 +14,8 @@ EXAMPLES = {
     "topp": "topp=0.9",
     "minp": "minp=0.1",
     "typical": "typical=0.9",
-    "epsilon": "epsilon=3e-4",
-    "eta": "eta=3e-4",
+    "epsilon": "epsilon=9e-4",
+    "eta": "eta=9e-4",
     "topnsigma": "topnsigma=1",
     "toph": "toph=0.4",
     "bregman": "bregman=1e-3,alpha=1.5",
@@ -56,9 +56,10 @@ def parse_rule(text: str) -> Any:
 
 def _one(part: str) -> Any:
     first, *rest = (piece.strip() for piece in part.split(","))
-    word, equals, value = first.partition("=")
-    cls = rule_class(word.strip())
-    example = EXAMPLES[word.strip()]
+    word, equals, value = (each.strip() for each in first.partition("="))
+    word = word.lower()
+    cls = rule_class(word)
+    example = EXAMPLES[word]
     names = list(inspect.signature(cls).parameters)
     given: dict[str, Any] = {names[0]: _value(value, first, example)} if equals else {}
     for piece in rest:
@@ -67,6 +68,8 @@ def _one(part: str) -> Any:
             raise ParameterError(
                 f"{word} has no parameter {name!r}; it takes {', '.join(names)}: for example {example}"
             )
+        if name in given:
+            raise ParameterError(f"{part!r} gives {name} twice; write for example {example}")
         given[name] = _value(value, piece, example)
     try:
         return cls(**given)

@@ -15,6 +15,8 @@ from kofn.decode.rules.support import Support
 from kofn.decode.rules.together import each_row
 from kofn.errors import UsageError
 
+_LARGEST_HALF = float(np.finfo(np.float16).max)
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -47,11 +49,12 @@ class Rows:
         if _is_torch(self.given):
             import torch
 
-            tensor = torch.from_numpy(out)
-            return tensor.to(device=self.given.device, dtype=self.given.dtype if keep_dtype else None)
+            tensor = torch.from_numpy(_within_half(out) if self.given.dtype == torch.float16 and keep_dtype else out)
+            dtype = self.given.dtype if keep_dtype and self.given.dtype.is_floating_point else None
+            return tensor.to(device=self.given.device, dtype=dtype)
         dtype = getattr(self.given, "dtype", None)
         if keep_dtype and isinstance(dtype, np.dtype) and dtype.kind == "f":
-            return out.astype(dtype, copy=False)
+            return (_within_half(out) if dtype == np.float16 else out).astype(dtype, copy=False)
         return out
 
 
@@ -83,6 +86,12 @@ def _checked_top(row: Floats, number: int, name: str) -> float:
         f"row {number} of the {name} has {len(wrong)} NaN or +inf, the first ({kind}) at token {wrong[0]}; "
         "such a row has no law: look at the model (float16 overflow is a common cause)"
     )
+
+
+def _within_half(out: NDArray[Any]) -> NDArray[Any]:
+    """The same laws with no logit above what float16 holds: rows that go beyond are moved down to 0."""
+    tops = out.max(axis=-1, keepdims=True)
+    return np.where(tops > _LARGEST_HALF, out - tops, out)
 
 
 def _whole_row(support: Support, vocabulary: int) -> Floats:

@@ -58,7 +58,7 @@ class Rule(ABC):
         logits : array or tensor (..., V)
         seeds : int, or uint64 (...)
             Of each row's sequence: `child_seeds(seed, 0, n)`. An int: the seed of which rows 0, 1, ... are sequences
-            0, 1, ...
+            0, 1, ...; a NumPy number is a row's own seed.
         step : int
             Number of the token in its sequence.
 
@@ -115,10 +115,10 @@ def row_seeds(seeds: Any, count: int) -> Any:
     """Seeds of the rows, uint64 (count,)."""
     from kofn.core.uniforms import child_seeds
 
-    if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool):
-        if seeds < 0:
-            raise UsageError(f"seed={seeds} is negative; give a whole number >= 0")
-        return child_seeds(int(seeds), 0, count)
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        if not 0 <= seeds < 2**64:
+            raise UsageError(f"seed={seeds} is outside 0..2**64 - 1; give a whole number in it")
+        return child_seeds(seeds, 0, count)
     array = np.asarray(seeds).reshape(-1)
     if array.dtype.kind not in "iu" or (array.dtype.kind == "i" and (array < 0).any()):
         raise UsageError(f"seeds of type {array.dtype} are not whole numbers >= 0; child_seeds(seed, 0, n) makes them")
@@ -128,9 +128,9 @@ def row_seeds(seeds: Any, count: int) -> Any:
 
 
 def checked_step(step: int) -> int:
-    """A whole number >= 0."""
-    if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 0:
-        raise UsageError(f"step={step!r} is not a whole number >= 0; it is the token's number in its sequence")
+    """A whole number >= 0 that 64 bits hold."""
+    if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 0 <= step < 2**63:
+        raise UsageError(f"step={step!r} is not a whole number in 0..2**63 - 1; it is the token's number in its sequence")
     return int(step)
 
 

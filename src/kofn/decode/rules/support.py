@@ -26,6 +26,7 @@ from kofn.core.logits import (
 Tokens = NDArray[np.int64]
 
 _LOWEST = float(np.finfo(np.float32).min)
+_LARGE = 1e37
 _REACHES = (3.0, 6.0, 12.0, -_LOWEST)
 """How far, in nats, a prefix reaches before the next, longer one is tried; the last takes every finite logit."""
 
@@ -94,8 +95,11 @@ class Support:
         return e / e.sum()
 
     def cooled(self, temperature: float) -> Support:
-        """All logits divided by a temperature."""
-        return self.revalued(self.values / np.float32(temperature))
+        """All logits divided by a temperature; the largest is taken off first where the quotient would be none."""
+        if abs(self.top) / temperature < _LARGE:
+            return self.revalued(self.values / np.float32(temperature))
+        with np.errstate(over="ignore"):  # what is far below the top becomes -inf
+            return self.revalued((self.values - np.float32(self.top)) / np.float32(temperature))
 
     def revalued(self, values: Floats) -> Support:
         """The same tokens with other logits."""
