@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from decode.tiny import END, VOCABULARY, tiny_gemma, tiny_llama
-from kofn.decode import MarkovModel, TransformersModel
+from kofn.decode import MarkovModel, MinP, Mirostat, TransformersModel
 from kofn.decode.model import Generations
 from kofn.decode.table import DECODERS, decoder_class
 from kofn.errors import KofnError, ParameterError, UsageError
@@ -111,3 +111,45 @@ def test_wrong_calls_are_errors_that_say_the_mend(name: str) -> None:
     if name in EMBEDDED:
         with pytest.raises(KofnError):
             decoder.generate(MarkovModel(np.eye(50)), PROMPT, 1, length=3)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_networks_as_they_come_and_prompts_that_are_no_row_of_tokens_are_told_with_the_mend(name: str) -> None:
+    decoder, network = decoder_class(name)(), network_of("llama")
+    with pytest.raises(UsageError, match=r"LlamaForCausalLM .*wrap it: TransformersModel\(model\)"):
+        decoder.generate(network, PROMPT, 1, length=3)
+    for prompt in ("hello", [PROMPT], torch.tensor([PROMPT]), [1, 2.5]):
+        with pytest.raises(UsageError, match="a prompt is a list of token numbers"):
+            decoder.generate(TransformersModel(network), prompt, 1, length=3)
+
+
+RANDOM = [name for name in DECODERS if "seed" in inspect.signature(decoder_class(name).generate).parameters]
+
+
+@pytest.mark.parametrize("name", RANDOM)
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.7, True])
+def test_a_seed_outside_of_64_bits_is_told_before_the_model_is_asked(name: str, seed: Any) -> None:
+    class Unasked(MarkovModel):
+        def start(self, prompts: Any) -> Any:
+            raise AssertionError("asked")
+
+    with pytest.raises(ParameterError, match=r"seed=.* is not a whole number from 0 to 2\*\*64 - 1"):
+        decoder_class(name)().generate(Unasked(np.eye(50)), PROMPT, 1, length=3, seed=seed)
+
+
+RULED = [name for name in DECODERS if "rule" in inspect.signature(decoder_class(name)).parameters]
+
+
+@pytest.mark.parametrize("name", RULED)
+def test_rules_that_a_decoder_cannot_run_are_told_when_it_is_made(name: str) -> None:
+    cls = decoder_class(name)
+    with pytest.raises(ParameterError, match=r"give parse_rule\('minp=0.1'\)"):
+        cls(rule="minp=0.1")
+    with pytest.raises(ParameterError, match="is a class"):
+        cls(rule=MinP)
+    for remembering in (Mirostat(3.0), MinP(0.1) | Mirostat(3.0)):
+        if name == "sample":
+            assert len(cls(rule=remembering).generate(MarkovModel(np.eye(50)), PROMPT, 1, length=3)) == 1
+            continue
+        with pytest.raises(ParameterError, match=f"{cls.__name__} cannot run .*without memory"):
+            cls(rule=remembering)

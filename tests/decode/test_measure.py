@@ -13,6 +13,7 @@ from kofn.decode import (
     Margin,
     MarkovModel,
     MinP,
+    Mirostat,
     Perplexity,
     RenyiEntropy,
     Temperature,
@@ -21,7 +22,7 @@ from kofn.decode import (
     Varentropy,
     correction_weights,
 )
-from kofn.errors import UsageError
+from kofn.errors import ParameterError, UsageError
 
 
 def test_measures_equal_their_formulas() -> None:
@@ -92,3 +93,15 @@ def test_correction_weights_turn_local_draws_into_the_global_law() -> None:
 def test_min_p_keeps_less_mass_at_a_higher_threshold() -> None:
     x = np.random.default_rng(0).normal(size=500) * 3
     assert KeptMass(MinP(0.5))(x) < KeptMass(MinP(0.05))(x) < 1
+
+
+@pytest.mark.parametrize("measure", [KeptSize, KeptMass, LogKeptMass])
+def test_a_measure_of_what_a_rule_leaves_wants_a_rule_without_memory(measure: type) -> None:
+    name = measure.__name__
+    with pytest.raises(ParameterError, match=rf"{name} cannot run Mirostat\(tau=3.0.*without memory"):
+        measure(Mirostat(3.0))
+    with pytest.raises(ParameterError, match=rf"{name}: .*give parse_rule\('minp=0.1'\)"):
+        measure("minp=0.1")
+    for wrong in (None, 0.9, lambda logits: logits):
+        with pytest.raises(ParameterError, match=rf"{name}: rule=.* is no .*ule.*MinP\(0.1\)"):
+            measure(wrong)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from decode.gemma import Pieces, merges, tokenizer
 from decode.tiny import END, VOCABULARY, WINDOW, tiny_gemma, tiny_gpt2, tiny_llama
+from kofn.decode.sequences.sampling import Greedy, Sampling
 from kofn.decode.transformers_model import TransformersModel, load
 from kofn.errors import DataError, MissingExtra, ParameterError, UsageError
 
@@ -248,7 +250,7 @@ def test_load_says_what_is_missing(tmp_path: Any, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(DataError, match=r"no config\.json"):
         load(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(DataError, match="no causal language model"):
+    with pytest.raises(DataError, match=r"no tokenizer that transformers can read: \w"):
         load(tmp_path)
     with pytest.raises(ParameterError, match="float8"):
         load(tmp_path, dtype="float8")
@@ -268,3 +270,61 @@ def test_the_gemma_fixtures_tokenizer_merges_the_best_scored_pieces_first() -> N
     # a user-defined piece is cut out before any merge
     assert made.convert_ids_to_tokens(made("abcab").input_ids) == ["<bos>", "a", "bca", "b"]
     assert made.decode(made("abc ab").input_ids[1:]) == "abc ab"
+
+
+def test_what_is_no_network_is_told_by_its_type() -> None:
+    for wrong in ("folder", None, TransformersModel(tiny_llama())):
+        with pytest.raises(
+            UsageError, match=rf"of type {type(wrong).__name__}, none of transformers; .*load\(FOLDER\)"
+        ):
+            TransformersModel(wrong)
+
+
+def tiny_opt() -> Any:
+    from transformers import OPTConfig, OPTForCausalLM
+
+    places = {"max_position_embeddings": 128, "ffn_dim": 32, "word_embed_proj_dim": 32}
+    heads = {"num_hidden_layers": 1, "num_attention_heads": 4}
+    return OPTForCausalLM(OPTConfig(vocab_size=VOCABULARY, hidden_size=32, **places, **heads)).eval()
+
+
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_opt])
+def test_a_table_of_positions_can_be_used_up_and_not_outgrown(make: Any) -> None:
+    """OPT's table has two rows more than it has places."""
+    model = TransformersModel(make())
+    tokens = tokens_of(1, 128)
+    _, state = model.start([tokens[:127], tokens[:3]])
+    _, state = model.next_logits(tokens[[127, 3]], state)
+    with pytest.raises(UsageError, match=r"129 tokens are more than the 128 places of .*a shorter prompt or length"):
+        model.next_logits(tokens[:2], state)
+    with pytest.raises(UsageError, match="130 tokens"):
+        model.all_logits(tokens[:4].reshape(2, 2), state)
+    with pytest.raises(UsageError, match="131 tokens"):
+        model.start([tokens_of(2, 131)])
+    # what is padding to the longer row takes no place of the shorter one, and nothing was used up by the errors
+    logits, _ = model.next_logits(tokens[4:5], model.select(state, [1]))
+    close(logits[0], fresh(model.model, tokens[:5])[-1])
+
+
+def test_a_decoder_that_runs_out_of_places_says_so_and_one_that_just_fits_does_not() -> None:
+    model = TransformersModel(tiny_gpt2(), end=[])
+    assert len(Sampling().generate(model, tokens_of(1, 120), 2, length=9).tokens[0]) == 9  # the last is not read
+    with pytest.raises(UsageError, match="129 tokens are more than the 128 places"):
+        Sampling().generate(model, tokens_of(1, 120), 2, length=10)
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gemma])
+def test_computed_positions_go_on_beyond_the_limit_with_one_warning_a_sequence(make: Any) -> None:
+    network = make()
+    network.config.max_position_embeddings = 16
+    model = TransformersModel(network, end=[])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Greedy().generate(model, tokens_of(1, 12), length=5)
+    with pytest.warns(UserWarning, match=r"beyond the 16 places of .*give a shorter prompt or length") as told:
+        found = Greedy().generate(model, tokens_of(1, 12), length=9)
+    assert len(told) == 1
+    assert len(found.tokens[0]) == 9
+    with pytest.warns(UserWarning, match="beyond the 16 places"):
+        logits, _ = model.start([tokens_of(1, 17)])
+    close(logits[0], fresh(network, tokens_of(1, 17))[-1])

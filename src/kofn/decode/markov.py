@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from kofn.core.block import Doubles, Floats
-from kofn.decode.model import Tokens
+from kofn.decode.model import Tokens, checked_prompt
 from kofn.errors import UsageError
 
 
@@ -20,7 +20,13 @@ class MarkovModel:
     table : array (V, V)
         Row a holds p(. | a): non-negative, rows sum to 1 within 1e-9. Zeros are allowed.
     end : iterable of int
-        Tokens that end a sequence.
+        Tokens that end a sequence, of 0..V-1.
+
+    Raises
+    ------
+    UsageError
+        A table that is not square, an entry that is no probability, a row that does not sum to 1, an end token outside
+        the vocabulary.
 
     Examples
     --------
@@ -31,21 +37,16 @@ class MarkovModel:
     """
 
     def __init__(self, table: object, end: Iterable[int] = ()) -> None:
-        p = np.asarray(table, np.float64)
-        if p.ndim != 2 or p.shape[0] != p.shape[1]:
-            raise UsageError(f"the table has shape {p.shape}; give V x V probabilities")
-        wrong = np.flatnonzero((p < 0).any(axis=1) | (np.abs(p.sum(axis=1) - 1) > 1e-9))
-        if len(wrong):
-            raise UsageError(f"row {wrong[0]} of the table sums to {p[wrong[0]].sum():.12g}; each row must be a law")
+        p = _checked_table(table)
         self.table: Doubles = p
         self.vocabulary = len(p)
-        self.end = frozenset(end)
+        self.end = _checked_end(end, len(p))
         with np.errstate(divide="ignore"):
             self._logits: Floats = np.log(p).astype(np.float32)
 
     def start(self, prompts: Sequence[Sequence[int]]) -> tuple[Floats, tuple[Tokens, ...]]:
         """See `LanguageModel`; the state is the tokens read so far, a row each."""
-        state = tuple(np.asarray(each, np.int64) for each in prompts)
+        state = tuple(np.array(checked_prompt(each, self.vocabulary), np.int64) for each in prompts)
         return self._after(np.array([each[-1] for each in state])), state
 
     def next_logits(self, tokens: Tokens, state: tuple[Tokens, ...]) -> tuple[Floats, tuple[Tokens, ...]]:
@@ -94,3 +95,35 @@ class MarkovModel:
         if outside.any():
             raise UsageError(f"token {tokens[outside][0]} is outside the vocabulary 0..{self.vocabulary - 1}")
         return self._logits[tokens]
+
+
+def _checked_table(table: object) -> Doubles:
+    """V x V probabilities, each row a law."""
+    try:
+        p = np.asarray(table, np.float64)
+    except (TypeError, ValueError):
+        raise UsageError("the table is no array of numbers; give V rows of V probabilities") from None
+    if p.ndim != 2 or p.shape[0] != p.shape[1] or not len(p):
+        raise UsageError(f"the table has shape {p.shape}; give V x V probabilities")
+    outside = np.argwhere(~((p >= 0) & (p < np.inf)))  # NaN too
+    if len(outside):
+        row, column = outside[0]
+        raise UsageError(f"the table has {p[row, column]:g} in row {row}, column {column}; give numbers from 0 to 1")
+    sums = p.sum(axis=1)
+    wrong = np.flatnonzero(np.abs(sums - 1) > 1e-9)
+    if len(wrong):
+        raise UsageError(f"row {wrong[0]} of the table sums to {sums[wrong[0]]:.12g}; each row must be a law, sum 1")
+    return p
+
+
+def _checked_end(end: Iterable[int], vocabulary: int) -> frozenset[int]:
+    """Tokens of the vocabulary."""
+    listed = list(end) if isinstance(end, Iterable) else None
+    if listed is None or isinstance(end, str):
+        raise UsageError(f"end={end!r} is no list of tokens; give for example end=[{vocabulary - 1}]")
+    for token in listed:
+        if isinstance(token, bool) or not isinstance(token, int | np.integer) or not 0 <= token < vocabulary:
+            raise UsageError(
+                f"end token {token!r} is not one of the vocabulary 0..{vocabulary - 1}; give some of these"
+            )
+    return frozenset(int(token) for token in listed)

@@ -11,10 +11,11 @@ import numpy as np
 
 from kofn.core.block import Doubles
 from kofn.core.logits import total_and_moment
+from kofn.decode.model import checked_rule
 from kofn.decode.rules.rows import rows_of
 from kofn.decode.rules.rule import Interval, Rule, entries, whole
 from kofn.decode.rules.support import Support
-from kofn.errors import UsageError
+from kofn.errors import ParameterError, UsageError
 
 
 class Measure(ABC):
@@ -119,9 +120,12 @@ class Margin(Measure):
 
 @dataclass(frozen=True)
 class KeptSize(Measure):
-    """How many tokens a rule leaves."""
+    """How many tokens a rule leaves; the rule must be a `Rule`, which has no memory."""
 
     rule: Rule
+
+    def __post_init__(self) -> None:
+        _checked(self)
 
     def of(self, support: Support) -> float:
         """See `Measure`."""
@@ -130,9 +134,12 @@ class KeptSize(Measure):
 
 @dataclass(frozen=True)
 class KeptMass(Measure):
-    """Share of the row's own law that the tokens hold that a rule leaves, 0 to 1."""
+    """Share of the row's own law that the tokens hold that a rule leaves, 0 to 1; the rule as in `KeptSize`."""
 
     rule: Rule
+
+    def __post_init__(self) -> None:
+        _checked(self)
 
     def of(self, support: Support) -> float:
         """See `Measure`."""
@@ -146,15 +153,28 @@ class LogKeptMass(Measure):
 
     A truncation rule divides by the kept mass M_t at each step, so a sequence that passed through steps of small mass is
     more probable than the model's law, restricted to the sequences that the rule allows and normalised once, would have
-    it: log(local / global) = -sum log M_t + constant. `correction_weights` undoes it.
+    it: log(local / global) = -sum log M_t + constant. `correction_weights` undoes it. The rule as in `KeptSize`.
     """
 
     rule: Rule
+
+    def __post_init__(self) -> None:
+        _checked(self)
 
     def of(self, support: Support) -> float:
         """See `Measure`."""
         kept = self.rule.narrow(support).kept()
         return min(Support(support.values[kept]).log_total() - support.log_total(), 0.0)
+
+
+def _checked(measure: KeptSize | KeptMass | LogKeptMass) -> None:
+    """Errors for a measure of what is no rule, or of one that remembers: its answer depends on more than the row."""
+    name, rule = type(measure).__name__, measure.rule
+    checked_rule(name, rule)
+    if not isinstance(rule, Rule):
+        raise ParameterError(
+            f"{name}: rule={rule!r} is no Rule; give one of kofn.decode, for example {name}(MinP(0.1))"
+        )
 
 
 def correction_weights(log_masses: Any) -> Doubles:

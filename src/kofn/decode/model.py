@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,8 @@ from kofn.core.block import Doubles, Floats
 from kofn.errors import ParameterError, UsageError
 
 Tokens = NDArray[np.int64]
+
+_PROMPT = "a prompt is a list of token numbers; tokenizer(text).input_ids makes one"
 
 
 class LanguageModel(Protocol):
@@ -97,9 +100,19 @@ def checked_lengths(n: int, length: int) -> None:
             raise ParameterError(f"{name}={value} is less than 1; ask for at least 1")
 
 
+def checked_seed(seed: int) -> int:
+    """The seed as an int; what is no whole number from 0 to 2**64 - 1 is an error: two seeds would give the same draws."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+        raise ParameterError(f"seed={seed!r} is not a whole number from 0 to 2**64 - 1; give one, for example seed=0")
+    return int(seed)
+
+
 def checked_prompt(prompt: Sequence[int] | Tokens, vocabulary: int) -> list[int]:
-    """The prompt as a list; an empty one and tokens outside the vocabulary are errors."""
-    listed = [int(token) for token in prompt]
+    """The prompt as a list; text, tables, numbers that are not whole, none at all or outside the vocabulary are errors."""
+    given: Any = prompt.tolist() if hasattr(prompt, "tolist") else prompt
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise UsageError(f"the prompt is of type {type(prompt).__name__}; {_PROMPT}")
+    listed = [_checked_token(token, place) for place, token in enumerate(given)]
     if not listed:
         raise UsageError("the prompt has no token; begin with the tokenizer's first token (<bos>) at least")
     for place, token in enumerate(listed):
@@ -108,3 +121,57 @@ def checked_prompt(prompt: Sequence[int] | Tokens, vocabulary: int) -> list[int]
                 f"token {token} at place {place} of the prompt is outside the vocabulary 0..{vocabulary - 1}"
             )
     return listed
+
+
+def prompt_for(model: Any, prompt: Sequence[int] | Tokens) -> list[int]:
+    """The prompt as a list that this model can read: `checked_model`, then `checked_prompt`."""
+    checked_model(model)
+    return checked_prompt(prompt, model.vocabulary)
+
+
+def checked_model(model: Any) -> None:
+    """An error for what is no language model, above all a transformers model as it comes."""
+    if all(hasattr(model, name) for name in ("vocabulary", "end", "start")):
+        return
+    if hasattr(model, "config") and hasattr(model, "forward"):
+        raise UsageError(
+            f"{type(model).__name__} is a transformers model as it comes; wrap it: TransformersModel(model)"
+        )
+    raise UsageError(
+        f"the model is of type {type(model).__name__}, no language model; give a TransformersModel "
+        "(the first of what load(FOLDER) returns), a MarkovModel, or your own with the methods of LanguageModel"
+    )
+
+
+def checked_rule(owner: str, rule: Any, *, remembers: bool = False) -> None:
+    """An error for what `owner` cannot apply to rows of logits; None is no rule, and right.
+
+    Parameters
+    ----------
+    owner : str
+        Who takes the rule, for the sentence.
+    rule : object
+    remembers : bool
+        Whether the owner hands a `Stateful` rule its memory.
+    """
+    if isinstance(rule, str):
+        raise ParameterError(f"{owner}: rule={rule!r} is no rule but text; give parse_rule({rule!r})")
+    if isinstance(rule, type):
+        raise ParameterError(f"{owner}: rule={rule.__name__} is a class; give one of its values, as MinP(0.1)")
+    if not remembers and hasattr(rule, "learned"):
+        raise ParameterError(
+            f"{owner} cannot run {rule!r}, which remembers what was emitted; "
+            "give a rule without memory (of the decoders only Sampling runs the others)"
+        )
+    if not (rule is None or callable(rule) or hasattr(rule, "narrow")):
+        raise ParameterError(f"{owner}: rule={rule!r} is no rule; give for example MinP(0.1)")
+
+
+def _checked_token(token: Any, place: int) -> int:
+    """A whole number, of Python, NumPy or torch."""
+    try:
+        if isinstance(token, bool):
+            raise TypeError
+        return index(token)
+    except TypeError:
+        raise UsageError(f"the prompt has {token!r:.40} at place {place}, no whole number; {_PROMPT}") from None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -55,6 +57,12 @@ class TransformersModel:
     `select` moves rows and computes nothing. A state that was given to a call is used up, and using it again is an
     error. The model is never changed: one that is in training mode is in evaluation mode during a call only.
 
+    A row's logits are the same in any batch up to rounding. With weights of 16 bits that rounding shows: the batch size
+    changes the last bits of the logits, and a token that is drawn from them can change with it.
+
+    A pass beyond `config.max_position_embeddings` places is an error where positions are rows of a table, which has no
+    more of them; elsewhere (rotary positions) a warning, once a sequence, as the law there may be a poor one.
+
     Parameters
     ----------
     model : transformers.PreTrainedModel
@@ -73,12 +81,18 @@ class TransformersModel:
     Raises
     ------
     UsageError
-        The model keeps something else than keys and values (recurrent layers): such a state cannot be taken back.
+        The model keeps something else than keys and values (recurrent layers): such a state cannot be taken back. Or it
+        is no model of transformers.
     """
 
     def __init__(self, model: Any, *, end: Iterable[int] | None = None) -> None:
         from transformers import DynamicCache
 
+        if not hasattr(model, "config") or not hasattr(model, "forward"):
+            raise UsageError(
+                f"the model is of type {type(model).__name__}, none of transformers; "
+                "give one, or a folder to load: load(FOLDER)[0]"
+            )
         config = model.config.get_text_config(decoder=True)
         if any(DynamicCache(config=config).is_linear):
             raise UsageError(
@@ -89,6 +103,8 @@ class TransformersModel:
         self.width = int(config.hidden_size)
         self.end = _ends(model) if end is None else frozenset(int(token) for token in end)
         self._accepts = frozenset(inspect.signature(model.forward).parameters)
+        self._places: int | None = getattr(config, "max_position_embeddings", None)
+        self._table = self._places is not None and _has_table(model, self._places)
 
     def start(self, prompts: Sequence[Sequence[int]]) -> tuple[Floats, State]:
         """See `LanguageModel`. One pass; the output layer is computed at the last place alone."""
@@ -197,6 +213,7 @@ class TransformersModel:
 
         _fresh(state)
         places = np.arange(state.length + given.shape[1])
+        self._within_places(len(places) - int(state.padding.min()), state.length - int(state.padding.min()))
         arguments: dict[str, Any] = {"past_key_values": state.memory.cache, "use_cache": True, "return_dict": True}
         if isinstance(given, np.ndarray):
             arguments["input_ids"] = self._tensor(given)
@@ -214,6 +231,25 @@ class TransformersModel:
         with torch.inference_mode(), _evaluating(self.model):
             outputs = self.model(**arguments)
         return outputs, _next(state, len(places), state.padding)
+
+    def _within_places(self, wanted: int, before: int) -> None:
+        """An error or a warning where the longest row, of `before` tokens until now, outgrows the model's places.
+
+        Not an error for every model: rotary positions are computed, and many are meant to go on. Configurations with
+        scaled positions (YaRN, dynamic scaling) often keep the unscaled number here, and transformers' own `generate`
+        goes on, too. A table of positions has no row for what comes after it: torch would fail with an index error, on a
+        GPU in a way that ends the process.
+        """
+        if self._places is None or wanted <= self._places:
+            return
+        limit = f"{self._places} places of {type(self.model).__name__} (config.max_position_embeddings)"
+        if self._table:
+            raise UsageError(f"{wanted} tokens are more than the {limit}; give a shorter prompt or length")
+        if before <= self._places:
+            warnings.warn(
+                f"the sequence goes beyond the {limit}, where its law may be poor; give a shorter prompt or length",
+                stacklevel=2,
+            )
 
     def _tensor(self, numbers: Tokens) -> Any:
         import torch
@@ -252,14 +288,21 @@ def load(path: str | Path, *, dtype: str = "float32") -> tuple[TransformersModel
     folder = Path(path).expanduser()
     if not (folder / "config.json").is_file():
         raise DataError(f"{path} holds no config.json; give a folder that a transformers model was saved to")
-    try:
-        with _quiet():
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # whatever the files make transformers, safetensors or torch raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise DataError(f"{path} holds no causal language model with a tokenizer: {reason}") from error
+    with _quiet():
+        # the tokenizer first: where it is missing, nobody waits for the weights
+        tokenizer = _read(path, "tokenizer", lambda: AutoTokenizer.from_pretrained(folder, local_files_only=True))
+        weights = {"dtype": getattr(torch, dtype), "local_files_only": True}
+        model = _read(path, "causal language model", lambda: AutoModelForCausalLM.from_pretrained(folder, **weights))
     return TransformersModel(model), tokenizer
+
+
+def _read(path: str | Path, what: str, read: Callable[[], Any]) -> Any:
+    """What a folder holds, or the reason why it cannot be read, in one line."""
+    try:
+        return read()
+    except Exception as error:  # whatever the files make transformers, safetensors or torch raise
+        reason = shorten(str(error), 240, placeholder=" ...") or type(error).__name__
+        raise DataError(f"{path} holds no {what} that transformers can read: {reason}") from error
 
 
 def _ends(model: Any) -> frozenset[int]:
@@ -269,6 +312,15 @@ def _ends(model: Any) -> frozenset[int]:
     if ends is None:
         return frozenset()
     return frozenset([int(ends)] if isinstance(ends, int) else (int(token) for token in ends))
+
+
+def _has_table(model: Any, places: int) -> bool:
+    """Whether the model looks positions up in a table of so many rows, perhaps with a few more that are never asked for."""
+    import torch
+
+    tables = [part for part in model.modules() if isinstance(part, torch.nn.Embedding)]
+    words = model.get_input_embeddings()
+    return any(each.num_embeddings - getattr(each, "offset", 0) == places for each in tables if each is not words)
 
 
 def _fresh(state: State) -> None:

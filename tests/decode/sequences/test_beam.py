@@ -9,6 +9,7 @@ import torch
 
 from decode.tiny import END, VOCABULARY, tiny_gemma, tiny_llama
 from kofn.decode.markov import MarkovModel
+from kofn.decode.rules.mirostat import Mirostat
 from kofn.decode.sequences.beam import Beam
 from kofn.decode.sequences.search import best_candidates
 from kofn.decode.transformers_model import TransformersModel
@@ -197,3 +198,10 @@ def test_a_width_below_n_and_other_numbers_out_of_range_are_errors() -> None:
 
 def test_a_beam_equals_its_twin() -> None:
     assert Beam(width=3) == Beam(width=3) != Beam(width=4)
+
+
+def test_rules_that_remember_and_rules_as_text_are_refused_when_it_is_made() -> None:
+    with pytest.raises(ParameterError, match=r"Beam cannot run Mirostat\(tau=3.0.*without memory"):
+        Beam(rule=Mirostat(3.0))
+    with pytest.raises(ParameterError, match=r"Beam: .*give parse_rule\('minp=0.1'\)"):
+        Beam(rule="minp=0.1")

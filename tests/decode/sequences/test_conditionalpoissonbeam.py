@@ -13,6 +13,7 @@ from scipy import stats
 from decode.sequences.test_stochasticbeam import Flat
 from decode.tiny import tiny_llama
 from kofn.decode.markov import MarkovModel
+from kofn.decode.rules.mirostat import Mirostat
 from kofn.decode.sequences.conditionalpoissonbeam import ConditionalPoissonBeam
 from kofn.decode.sequences.designs import conditional_poisson, expectation, inclusion_probabilities
 from kofn.decode.sequences.stochasticbeam import StochasticBeam
@@ -182,3 +183,17 @@ def test_a_network_and_a_rule_and_the_seed() -> None:
     first = {path[0] for path in paths(answer)}
     logits, _ = model.start([[1, 9]])
     assert first <= set(np.argsort(-logits[0])[:10].tolist())
+
+
+def test_rules_that_remember_and_rules_as_text_are_refused_when_it_is_made() -> None:
+    with pytest.raises(ParameterError, match=r"ConditionalPoissonBeam cannot run Mirostat\(tau=3.0.*without memory"):
+        ConditionalPoissonBeam(rule=Mirostat(3.0))
+    with pytest.raises(ParameterError, match=r"ConditionalPoissonBeam: .*give parse_rule\('minp=0.1'\)"):
+        ConditionalPoissonBeam(rule="minp=0.1")
+
+
+def test_a_design_takes_a_seed_of_64_bits_and_no_other() -> None:
+    assert len(conditional_poisson([1.0, 1.0], 1, seed=2**64 - 1).indices) == 1
+    for seed in (-1, 2**64, 1.7, True):
+        with pytest.raises(ParameterError, match="seed="):
+            conditional_poisson([1.0, 1.0], 1, seed=seed)

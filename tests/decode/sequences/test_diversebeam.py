@@ -7,6 +7,7 @@ import pytest
 
 from decode.tiny import VOCABULARY, tiny_llama
 from kofn.decode.markov import MarkovModel
+from kofn.decode.rules.mirostat import Mirostat
 from kofn.decode.sequences.beam import Beam
 from kofn.decode.sequences.diversebeam import DiverseBeam
 from kofn.decode.transformers_model import TransformersModel
@@ -114,3 +115,10 @@ def test_the_rule_cuts_tokens_in_every_group() -> None:
 
     answer = DiverseBeam(rule=not_token_1).generate(markov(2), [0], 4, length=4)
     assert all(1 not in one for one in lists(answer))
+
+
+def test_rules_that_remember_and_rules_as_text_are_refused_when_it_is_made() -> None:
+    with pytest.raises(ParameterError, match=r"DiverseBeam cannot run Mirostat\(tau=3.0.*without memory"):
+        DiverseBeam(rule=Mirostat(3.0))
+    with pytest.raises(ParameterError, match=r"DiverseBeam: .*give parse_rule\('minp=0.1'\)"):
+        DiverseBeam(rule="minp=0.1")

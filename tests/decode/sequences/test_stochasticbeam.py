@@ -9,6 +9,7 @@ from scipy import stats
 
 from decode.tiny import VOCABULARY, tiny_llama
 from kofn.decode.markov import MarkovModel
+from kofn.decode.rules.mirostat import Mirostat
 from kofn.decode.sequences.designs import expectation
 from kofn.decode.sequences.stochasticbeam import StochasticBeam
 from kofn.decode.transformers_model import TransformersModel
@@ -179,3 +180,10 @@ def test_what_cannot_be_estimated_is_an_error() -> None:
         expectation(StochasticBeam().generate(MODEL, [0], 2, length=2), [1.0])
     with pytest.raises(ParameterError, match="length=0"):
         StochasticBeam().generate(MODEL, [0], length=0)
+
+
+def test_rules_that_remember_and_rules_as_text_are_refused_when_it_is_made() -> None:
+    with pytest.raises(ParameterError, match=r"StochasticBeam cannot run Mirostat\(tau=3.0.*without memory"):
+        StochasticBeam(rule=Mirostat(3.0))
+    with pytest.raises(ParameterError, match=r"StochasticBeam: .*give parse_rule\('minp=0.1'\)"):
+        StochasticBeam(rule="minp=0.1")

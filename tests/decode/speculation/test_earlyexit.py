@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from decode.tiny import tiny_gemma, tiny_gpt2, tiny_llama
+from kofn.decode.markov import MarkovModel
 from kofn.decode.rules.topk import TopK
 from kofn.decode.speculation.earlyexit import EarlyExit, first_layers, with_head
 from kofn.decode.speculation.frequency import FrequencyRanked
@@ -105,3 +106,9 @@ def test_layers_that_the_model_has_not_are_an_error():
 
     with pytest.raises(UsageError, match="no single stack"):
         first_layers(Flat(), 1)
+
+
+def test_a_model_without_layers_to_leave_is_told_what_drafts_with_it():
+    for model in (MarkovModel([[0.5, 0.5]] * 2), tiny_llama()):
+        with pytest.raises(UsageError, match=r"give a TransformersModel, or draft with ModelDrafter\(model\)"):
+            EarlyExit(model, 1)

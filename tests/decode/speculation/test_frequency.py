@@ -94,3 +94,10 @@ def test_wrong_parameters_are_told():
     for corpus in ([], [2], [-1]):
         with pytest.raises(UsageError, match="corpus"):
             coverage(np.array([0]), corpus, 2)
+
+
+def test_the_vocabulary_is_the_whole_models_also_where_the_layer_is_cut():
+    assert FrequencyRanked(TransformersModel(tiny_llama()), range(25)).vocabulary == 101
+    assert FrequencyRanked(MarkovModel([[0.5, 0.5]] * 2), [1]).vocabulary == 2
+    with pytest.raises(UsageError, match=r"wrap it: TransformersModel\(model\)"):
+        FrequencyRanked(tiny_llama(), range(25))

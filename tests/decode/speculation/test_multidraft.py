@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from decode.tiny import tiny_llama
 from kofn.decode.markov import MarkovModel
+from kofn.decode.rules.mirostat import Mirostat
 from kofn.decode.rules.topk import TopK
 from kofn.decode.speculation.drafter import ModelDrafter
+from kofn.decode.speculation.frequency import FrequencyRanked
 from kofn.decode.speculation.multidraft import MultiDraft
 from kofn.decode.speculation.ngram import NGramDrafter
 from kofn.decode.speculation.selection import best_acceptance
 from kofn.decode.speculation.speculative import Speculative
-from kofn.errors import ParameterError
+from kofn.errors import ParameterError, UsageError
 
 V = 8
 
@@ -129,3 +132,28 @@ def test_a_decoder_is_a_value_and_wrong_parameters_are_told():
     for name in ("drafts", "length"):
         with pytest.raises(ParameterError, match=f"{name}=0"):
             MultiDraft(NGramDrafter(2), **{name: 0})
+
+
+def test_what_it_cannot_draft_with_is_told_when_it_is_made():
+    with pytest.raises(ParameterError, match=r"give MultiDraft\(ModelDrafter\(model\)\)"):
+        MultiDraft(MarkovModel([[0.5, 0.5]] * 2))
+    with pytest.raises(ParameterError, match=r"MultiDraft cannot run Mirostat\(tau=3.0.*without memory"):
+        MultiDraft(NGramDrafter(2), rule=Mirostat(3.0))
+    with pytest.raises(ParameterError, match=r"give parse_rule\('topk=2'\)"):
+        MultiDraft(NGramDrafter(2), rule="topk=2")
+
+
+def test_a_call_that_cannot_be_is_told_before_anything_is_drafted():
+    nine, ten = (MarkovModel(np.full((size, size), 1 / size)) for size in (9, 10))
+    for drafter in (ModelDrafter(nine), FrequencyRanked(nine, [1, 2])):
+        with pytest.raises(
+            UsageError, match="drafter's vocabulary has 9 tokens and the target's 10; give a drafter with"
+        ):
+            MultiDraft(drafter).generate(ten, [0], length=5)
+    with pytest.raises(UsageError, match=r"LlamaForCausalLM .*wrap it: TransformersModel\(model\)"):
+        MultiDraft(NGramDrafter(2)).generate(tiny_llama(), [0], length=5)
+    with pytest.raises(UsageError, match="a prompt is a list of token numbers"):
+        MultiDraft(NGramDrafter(2)).generate(ten, "text", length=5)
+    for seed in (-1, 2**64, 1.7):
+        with pytest.raises(ParameterError, match="seed="):
+            MultiDraft(NGramDrafter(2)).generate(ten, [0], length=5, seed=seed)

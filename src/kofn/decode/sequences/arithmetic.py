@@ -5,12 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kofn.core.block import Doubles, Floats
-from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths, checked_prompt
-from kofn.errors import ParameterError
+from kofn.decode.model import (
+    Generations,
+    LanguageModel,
+    Tokens,
+    checked_lengths,
+    checked_rule,
+    checked_seed,
+    prompt_for,
+)
+from kofn.decode.sequences.sampling import Record
+
+if TYPE_CHECKING:
+    from kofn.core.uniforms import Seeds
 
 _OFFSET, _DIGITS = 1, 2  # purposes of the uniforms
 _SMALLEST = 2.0**-53
@@ -60,8 +72,7 @@ class ArithmeticSampling:
     rule: Callable[[Floats], Floats] | None = None
 
     def __post_init__(self) -> None:
-        if self.rule is not None and not callable(self.rule):
-            raise ParameterError(f"rule={self.rule!r} is no rule; give for example ArithmeticSampling(TopP(0.9))")
+        checked_rule("ArithmeticSampling", self.rule)
 
     def generate(
         self, model: LanguageModel, prompt: Sequence[int] | Tokens, n: int = 1, *, length: int = 64, seed: int = 0
@@ -90,57 +101,64 @@ class ArithmeticSampling:
         Raises
         ------
         ParameterError, UsageError
-            For n or length below 1, an empty prompt, a token outside the vocabulary, logits with NaN or +inf.
+            For n or length below 1, a seed outside 0..2**64 - 1, an empty prompt, a token outside the vocabulary,
+            logits with NaN or +inf.
         """
         from kofn.core.uniforms import child_seeds, uniforms
 
         checked_lengths(n, length)
-        logits, state = model.start([checked_prompt(prompt, model.vocabulary)])
-        seeds = child_seeds(seed, 0, n)
+        seed = checked_seed(seed)
+        listed = prompt_for(model, prompt)
+        logits, state = model.start([listed])
         codes = code_points(n, float(uniforms(child_seeds(seed, 0, 1), 0, _OFFSET)[0]))
-        points, spacing = codes.copy(), np.full(n, _SMALLEST)
-        drawn: list[list[int]] = [[] for _ in range(n)]
-        gains: list[list[float]] = [[] for _ in range(n)]
-        finished = np.zeros(n, np.bool_)
-        active = np.arange(n)
-        ended = np.fromiter(model.end, np.int64)
-        passes, rows = 1, 1
+        points = _Points(codes, child_seeds(seed, 0, n))
+        record = Record(n, length, "token_logprobs")
+        ended = np.fromiter(model.end, np.int64, len(model.end))
+        going, source, passes, rows = np.arange(n), np.zeros(n, np.int64), 1, 1
         for step in range(length):
-            if self.rule is not None:
-                logits = self.rule(logits)
-            coarse = active[spacing[active] > _COARSEST]
-            if len(coarse):
-                fresh = uniforms(seeds[coarse], step, _DIGITS)
-                points[coarse] = np.minimum(points[coarse] + spacing[coarse] * fresh, 1 - _SMALLEST)
-                spacing[coarse] = _SMALLEST
-            source = np.zeros(len(active), np.int64) if step == 0 else np.arange(len(active))
-            tokens, logprob, points[active], width = _refined(logits, source, points[active])
-            spacing[active] /= width
-            finished[active] = np.isin(tokens, ended)
-            for row, token, gain in zip(active.tolist(), tokens.tolist(), logprob.tolist(), strict=True):
-                drawn[row].append(token)
-                gains[row].append(gain)
-            going = np.flatnonzero(~finished[active])
+            tokens, gains = points.narrowed(logits if self.rule is None else self.rule(logits), source, going, step)
+            record.append(going, tokens, gains)
+            alive = ~np.isin(tokens, ended)
+            record.finished[going] = ~alive
+            going, tokens = going[alive], tokens[alive]
             if step + 1 == length or not len(going):
                 break
-            active = active[going]
-            if step == 0 or len(going) < len(tokens):
-                state = model.select(state, source[going])
-            logits, state = model.next_logits(tokens[going], state)
+            if step == 0 or not alive.all():
+                state = model.select(state, source[alive])
+            logits, state = model.next_logits(tokens, state)
+            source = np.arange(len(going))
             passes, rows = passes + 1, rows + len(going)
-        return Generations(
-            tokens=tuple(np.array(each, np.int64) for each in drawn),
-            logprobs=np.array([sum(each) for each in gains]),
-            finished=finished,
-            passes=passes,
-            rows=rows,
-            details={"codes": codes, "token_logprobs": tuple(map(np.array, gains))},
-        )
+        return record.generations(passes, rows, codes=codes)
 
 
 def code_points(n: int, offset: float) -> Doubles:
     """i / (n + 1) + offset mod 1 for i = 1..n, float64 (n,)."""
     return (np.arange(1, n + 1) / (n + 1) + offset) % 1.0
+
+
+class _Points:
+    """Where each code point lies in the interval of the tokens so far, that interval stretched to [0, 1)."""
+
+    def __init__(self, codes: Doubles, seeds: Seeds) -> None:
+        self._points, self._seeds = codes.copy(), seeds
+        self._spacing = np.full(len(codes), _SMALLEST)  # of the values that a point could have
+
+    def narrowed(self, logits: Floats, source: Tokens, going: Tokens, step: int) -> tuple[Tokens, Doubles]:
+        """Next tokens of the sequences `going`, and log-probabilities; the law of going[i] is that of logits[source[i]]."""
+        self._add_digits(going, step)
+        tokens, logprobs, self._points[going], widths = _refined(logits, source, self._points[going])
+        self._spacing[going] /= widths
+        return tokens, logprobs
+
+    def _add_digits(self, going: Tokens, step: int) -> None:
+        """Fresh digits of (seed, sequence, step) below those that are left, where these are few."""
+        from kofn.core.uniforms import uniforms
+
+        coarse = going[self._spacing[going] > _COARSEST]
+        if len(coarse):
+            fresh = uniforms(self._seeds[coarse], step, _DIGITS)
+            self._points[coarse] = np.minimum(self._points[coarse] + self._spacing[coarse] * fresh, 1 - _SMALLEST)
+            self._spacing[coarse] = _SMALLEST
 
 
 def _refined(logits: Floats, source: Tokens, points: Doubles) -> tuple[Tokens, Doubles, Doubles, Doubles]:
@@ -169,19 +187,16 @@ def _cumulated(x: Floats, top: float) -> Doubles:
 
 def _located(x: Floats, top: float, ends: Doubles, point: float) -> tuple[int, float, float, float]:
     """Token whose interval holds the point: block first, then within it; both cut [0, 1) without gap or overlap."""
-    from kofn.core.logits import BLOCK
+    from kofn.core.logits import BLOCK, place_of
 
     whole = float(ends[-1])
-    target = point * whole
-    block = int(np.searchsorted(ends, target, side="right"))
-    block = min(block, int(np.searchsorted(ends, whole)))  # rounding up to the end: the last block that holds anything
+    block = place_of(ends, point)
     start = float(ends[block - 1]) if block else 0.0
     mass = float(ends[block]) - start
     begin = block * BLOCK
     within = np.cumsum(np.exp(x[begin : begin + BLOCK].astype(np.float64) - top))
-    inside = (target - start) / mass * float(within[-1])
-    place = int(np.searchsorted(within, inside, side="right"))
-    place = min(place, int(np.searchsorted(within, within[-1])))
+    share = (point * whole - start) / mass
+    place, inside = place_of(within, share), share * float(within[-1])
     low = float(within[place - 1]) if place else 0.0
     width = float(within[place]) - low
     refined = min(max((inside - low) / width, 0.0), 1 - _SMALLEST)

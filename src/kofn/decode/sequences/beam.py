@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths
+from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths, checked_rule
 from kofn.decode.sequences.search import (
     Beams,
     Hypothesis,
@@ -66,6 +66,7 @@ class Beam:
     rule: Rule | None = None
 
     def __post_init__(self) -> None:
+        checked_rule("Beam", self.rule)
         checked_count("width", self.width)
         checked_number("length_penalty", self.length_penalty, -10.0, 10.0)
 

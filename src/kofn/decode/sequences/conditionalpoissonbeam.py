@@ -9,7 +9,7 @@ import numpy as np
 
 from kofn.core.block import Doubles
 from kofn.core.uniforms import Seeds, child_seeds, uniform_rows
-from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths
+from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths, checked_rule, checked_seed
 from kofn.decode.sequences.designs import Rows, draw_backward, log_inclusion, no_items, prefix_polynomials
 from kofn.decode.sequences.rest import Rest, rest_below
 from kofn.decode.sequences.search import Candidates, Rule, Run, above, cut_for
@@ -54,6 +54,9 @@ class ConditionalPoissonBeam:
 
     rule: Rule | None = None
 
+    def __post_init__(self) -> None:
+        checked_rule("ConditionalPoissonBeam", self.rule)
+
     def generate(
         self, model: LanguageModel, prompt: Sequence[int] | Tokens, n: int = 1, *, length: int = 64, seed: int = 0
     ) -> Generations:
@@ -79,9 +82,10 @@ class ConditionalPoissonBeam:
         Raises
         ------
         ParameterError, UsageError
-            For n or length out of range, and for a prompt that is empty or outside the vocabulary.
+            For n, length or seed out of range, and for a prompt that is empty or outside the vocabulary.
         """
         checked_lengths(n, length)
+        seed = checked_seed(seed)
         run = Run(model, prompt, self.rule)
         own = child_seeds(seed, 0, 1)
         kept = _Kept((), np.zeros(0), np.zeros(0)), _Kept(((),), np.zeros(1), np.zeros(1))

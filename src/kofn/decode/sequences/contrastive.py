@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from kofn.core.block import Doubles, Floats
-from kofn.decode.model import Generations, LanguageModel, Tokens, checked_prompt
-from kofn.decode.sequences.sampling import checked_single, own_logprobs
+from kofn.decode.model import Generations, LanguageModel, Tokens, prompt_for
+from kofn.decode.sequences.sampling import checked_single, likeliest
 from kofn.errors import ParameterError, UsageError
 
 
@@ -89,28 +89,21 @@ class ContrastiveSearch:
             hidden states, logits with NaN or +inf.
         """
         checked_single("contrastive search", n, length)
-        if not isinstance(model, HiddenStates):
-            raise UsageError(
-                f"{type(model).__name__} shows no hidden states, which contrastive search compares; "
-                "give a TransformersModel"
-            )
-        logits, hidden, state = model.start_with_hidden([checked_prompt(prompt, model.vocabulary)])
-        context = np.empty((len(hidden[0]) + length, hidden[0].shape[1]))
-        context[: len(hidden[0])] = _directions(hidden[0])
-        seen, rows = len(hidden[0]), 1
+        listed, shown = prompt_for(model, prompt), _with_hidden_states(model)
+        logits, hidden, state = shown.start_with_hidden([listed])
+        context = _Context(hidden[0], length)
         chosen: list[int] = []
         penalties: list[float] = []
-        logprob = 0.0
+        logprob, rows = 0.0, 1
         while len(chosen) < length and not (chosen and chosen[-1] in model.end):
-            tokens, logprobs = _candidates(logits, self.k)
+            tokens, logprobs = likeliest(logits, self.k)
             state = model.select(state, np.zeros(len(tokens), np.int64))
-            after, last, state = model.next_with_hidden(tokens, state)
-            directions = _directions(last)
-            penalty = (directions @ context[:seen].T).max(axis=1)
+            after, last, state = shown.next_with_hidden(tokens, state)
+            penalty = context.largest_cosines(last)
             best = int(np.argmax((1 - self.alpha) * np.exp(logprobs) - self.alpha * penalty))
             state = model.select(state, [best])
-            logits, context[seen], seen = after[best : best + 1], directions[best], seen + 1
-            rows += len(tokens)
+            context.append(last[best : best + 1])
+            logits, rows = after[best : best + 1], rows + len(tokens)
             chosen.append(int(tokens[best]))
             penalties.append(float(penalty[best]))
             logprob += float(logprobs[best])
@@ -124,13 +117,33 @@ class ContrastiveSearch:
         )
 
 
-def _candidates(logits: Floats, k: int) -> tuple[Tokens, Doubles]:
-    """The k most probable tokens, ascending, and their log-probabilities."""
-    from kofn.decode.rules.rows import rows_of
-    from kofn.decode.rules.rule import entries
+def _with_hidden_states(model: LanguageModel) -> HiddenStates:
+    """The model, or an error where it has none to show."""
+    if not isinstance(model, HiddenStates):
+        raise UsageError(
+            f"{type(model).__name__} shows no hidden states, which contrastive search compares; "
+            "give a TransformersModel"
+        )
+    return model
 
-    tokens = entries(rows_of(logits), None)[0].best(k).ids()
-    return tokens, own_logprobs(logits, np.zeros(len(tokens), np.int64), tokens)
+
+class _Context:
+    """Directions of the hidden states so far, with room for `length` more."""
+
+    def __init__(self, hidden: Floats, length: int) -> None:
+        self._directions = np.empty((len(hidden) + length, hidden.shape[1]))
+        self._seen = 0
+        self.append(hidden)
+
+    def append(self, hidden: Floats) -> None:
+        """States (m, H) that come next."""
+        self._directions[self._seen : self._seen + len(hidden)] = _directions(hidden)
+        self._seen += len(hidden)
+
+    def largest_cosines(self, hidden: Floats) -> Doubles:
+        """Of each of the states (k, H) with any one so far."""
+        cosines: Doubles = _directions(hidden) @ self._directions[: self._seen].T
+        return cosines.max(axis=1)
 
 
 def _directions(hidden: Floats) -> Doubles:

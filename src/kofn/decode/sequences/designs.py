@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from kofn.core.block import Doubles
 from kofn.core.jit import kernel
 from kofn.core.uniforms import child_seeds, uniform_rows
-from kofn.decode.model import Generations
+from kofn.decode.model import Generations, checked_seed
 from kofn.errors import DataError, InvalidRows, ParameterError, UsageError
 
 Rows = NDArray[np.int64]
@@ -53,7 +53,7 @@ def conditional_poisson(weights: ArrayLike, k: int, *, seed: int = 0) -> Draw:
     InvalidRows
         For a weight that is negative, NaN or infinite.
     ParameterError
-        For k below 1 or above the number of positive weights.
+        For k below 1 or above the number of positive weights, and for a seed that is no whole number in 0..2**64 - 1.
 
     Notes
     -----
@@ -68,7 +68,7 @@ def conditional_poisson(weights: ArrayLike, k: int, *, seed: int = 0) -> Draw:
     """
     log_weights = _checked_logs(weights, k)
     table = prefix_polynomials(log_weights, no_items(k))
-    uniforms = uniform_rows(child_seeds(seed, 0, 1), 0, len(log_weights))[0]
+    uniforms = uniform_rows(child_seeds(checked_seed(seed), 0, 1), 0, len(log_weights))[0]
     indices, _ = draw_backward(log_weights, table, uniforms)
     return Draw(indices, np.minimum(np.exp(log_inclusion(log_weights, table, indices)), 1.0))
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.block import Doubles
-from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths
+from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths, checked_rule
 from kofn.decode.sequences.search import (
     Beams,
     Candidates,
@@ -80,6 +80,7 @@ class DiverseBeam:
     rule: Rule | None = None
 
     def __post_init__(self) -> None:
+        checked_rule("DiverseBeam", self.rule)
         checked_count("groups", self.groups)
         checked_count("width", self.width)
         checked_number("diversity", self.diversity, 0.0, 1e6)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kofn.core.block import Floats
-from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths, checked_prompt
+from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths, checked_rule, prompt_for
 from kofn.errors import ParameterError
 
 _CHUNK = 64  # tokens of a branch that are read in one pass: their logits exist at once
@@ -74,6 +74,7 @@ class PrioritySampling:
     rule: Callable[[Floats], Floats] | None = None
 
     def __post_init__(self) -> None:
+        checked_rule("PrioritySampling", self.rule)
         if (self.pattern is None) != (self.decode is None):
             raise ParameterError("a pattern and the callable that decodes tokens go together; give both or neither")
         if self.confidence not in ("token", "prefix"):
@@ -113,7 +114,7 @@ class PrioritySampling:
             For n or length below 1, an empty prompt, a token outside the vocabulary, logits with NaN or +inf.
         """
         checked_lengths(n, length)
-        reader = _Reader.begun(model, checked_prompt(prompt, model.vocabulary))
+        reader = _Reader.begun(model, prompt_for(model, prompt))
         grammar = None
         if self.pattern is not None and self.decode is not None:
             grammar = _Grammar(_compiled(self.pattern), self.decode, model.end)
@@ -132,19 +133,7 @@ class PrioritySampling:
             if len(kept) == n or dropped > spare:
                 break
             branch = queue.popped()
-        return Generations(
-            tokens=tuple(np.array(each.tokens, np.int64) for each in kept),
-            logprobs=np.array([each.logprob for each in kept]),
-            finished=np.array([each.finished for each in kept], np.bool_),
-            passes=reader.passes,
-            rows=reader.passes,
-            details={
-                "confidences": np.exp([-each.branch.rank for each in kept]),
-                "branches": np.array([len(each.branch.tokens) for each in kept], np.int64),
-                "exhausted": branch is None,
-                "dropped": dropped,
-            },
-        )
+        return _answer(kept, reader.passes, exhausted=branch is None, dropped=dropped)
 
     def _followed(
         self,
@@ -203,6 +192,20 @@ class _Path:
     logprob: float
     finished: bool
     matched: bool
+
+
+def _answer(kept: list[_Path], passes: int, **details: Any) -> Generations:
+    """The paths as what a decoder answers with."""
+    details["confidences"] = np.exp([-each.branch.rank for each in kept])
+    details["branches"] = np.array([len(each.branch.tokens) for each in kept], np.int64)
+    return Generations(
+        tokens=tuple(np.array(each.tokens, np.int64) for each in kept),
+        logprobs=np.array([each.logprob for each in kept]),
+        finished=np.array([each.finished for each in kept], np.bool_),
+        passes=passes,
+        rows=passes,
+        details=details,
+    )
 
 
 class _Queue:

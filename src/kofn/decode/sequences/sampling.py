@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.block import Doubles, Floats
-from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths, checked_prompt
+from kofn.decode.model import (
+    Generations,
+    LanguageModel,
+    Tokens,
+    checked_lengths,
+    checked_rule,
+    checked_seed,
+    prompt_for,
+)
 from kofn.errors import ParameterError, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +32,8 @@ class Sampling:
 
     All sequences are drawn in one batch; one that has ended leaves it. Token t of sequence i is the one at which the
     law's cumulative sum first exceeds the uniform number of (seed, i, t): it depends on nothing else, not on n and not
-    on what else is in the batch, up to rounding of the model's logits.
+    on what else is in the batch, up to rounding of the model's logits. With weights of 16 bits that rounding shows: the
+    batch size changes the last bits of the logits, so sequence 3 of 8 can differ from sequence 3 of 800.
 
     Parameters
     ----------
@@ -47,8 +56,7 @@ class Sampling:
     rule: Any = None
 
     def __post_init__(self) -> None:
-        if not (self.rule is None or callable(self.rule) or hasattr(self.rule, "narrow")):
-            raise ParameterError(f"rule={self.rule!r} is no rule; give for example Sampling(MinP(0.1))")
+        checked_rule("Sampling", self.rule, remembers=True)
 
     def generate(
         self, model: LanguageModel, prompt: Sequence[int] | Tokens, n: int = 1, *, length: int = 64, seed: int = 0
@@ -75,10 +83,13 @@ class Sampling:
         Raises
         ------
         ParameterError, UsageError
-            For n or length below 1, an empty prompt, a token outside the vocabulary, logits with NaN or +inf.
+            For n or length below 1, a seed outside 0..2**64 - 1, an empty prompt, a token outside the vocabulary,
+            logits with NaN or +inf.
         """
         checked_lengths(n, length)
-        logits, state = model.start([checked_prompt(prompt, model.vocabulary)])
+        seed = checked_seed(seed)
+        listed = prompt_for(model, prompt)
+        logits, state = model.start([listed])
         return self._drawn(model, logits, state, np.zeros(n, np.int64), length, seed)
 
     def generate_each(
@@ -105,7 +116,9 @@ class Sampling:
         checked_lengths(len(prompts), length)
         if isinstance(first, bool) or not isinstance(first, int | np.integer) or first < 0:
             raise ParameterError(f"first={first!r} is not a whole number >= 0; it is the number of the first prompt")
-        logits, state = model.start([checked_prompt(prompt, model.vocabulary) for prompt in prompts])
+        seed = checked_seed(seed)
+        listed = [prompt_for(model, prompt) for prompt in prompts]
+        logits, state = model.start(listed)
         return self._drawn(model, logits, state, np.arange(len(prompts)), length, seed, int(first))
 
     def _drawn(
@@ -114,7 +127,7 @@ class Sampling:
         """Sequences of which number first + i begins with row source[i] of the logits."""
         from kofn.core.uniforms import child_seeds, uniforms
 
-        record = _Record(len(source), length)
+        record = Record(len(source), length, "token_logprobs", "model_token_logprobs")
         seeds = child_seeds(seed, first, first + len(source))
         memories = self._memories(len(logits))
         going, passes, rows = np.arange(len(source)), 1, len(logits)
@@ -189,20 +202,18 @@ class Greedy:
         from kofn.decode.rules.rows import rows_of
 
         checked_single("greedy search", n, length)
-        logits, state = model.start([checked_prompt(prompt, model.vocabulary)])
-        record, one = _Record(1, length), np.zeros(1, np.int64)
+        listed = prompt_for(model, prompt)
+        logits, state = model.start([listed])
+        record, one = Record(1, length, "token_logprobs"), np.zeros(1, np.int64)
         for step in range(length):
             token = rows_of(logits).values.argmax(axis=1)
-            own = own_logprobs(logits, one, token)
-            record.append(one, token, own, own)
+            record.append(one, token, own_logprobs(logits, one, token))
             if int(token[0]) in model.end:
                 record.finished[0] = True
             if record.finished[0] or step + 1 == length:
                 break
             logits, state = model.next_logits(token, state)
-        made = record.generations(step + 1, step + 1)
-        del made.details["model_token_logprobs"]
-        return made
+        return record.generations(step + 1, step + 1)
 
 
 def checked_single(what: str, n: int, length: int) -> None:
@@ -220,6 +231,15 @@ def own_logprobs(logits: Floats, source: Tokens, tokens: Tokens) -> Doubles:
     return x[source, tokens].astype(np.float64) - log_normalizers(x)[source]
 
 
+def likeliest(logits: Floats, count: int) -> tuple[Tokens, Doubles]:
+    """The `count` most probable tokens of logits (1, V), ascending, and their log-probabilities; ties to the lowest."""
+    from kofn.decode.rules.rows import rows_of
+    from kofn.decode.rules.rule import entries
+
+    tokens = entries(rows_of(logits), None)[0].best(count).ids()
+    return tokens, own_logprobs(logits, np.zeros(len(tokens), np.int64), tokens)
+
+
 def _logprobs(supports: list[Support], source: Tokens, tokens: Tokens) -> Doubles:
     """Log-probability of each token under the law of its row, float64."""
     totals = {row: supports[row].log_total() for row in set(source.tolist())}
@@ -231,33 +251,35 @@ def _logprobs(supports: list[Support], source: Tokens, tokens: Tokens) -> Double
     return out
 
 
-class _Record:
-    """What n sequences have emitted so far."""
+class Record:
+    """What n sequences have emitted so far: tokens, and columns of numbers that belong to each token."""
 
-    def __init__(self, n: int, length: int) -> None:
+    def __init__(self, n: int, length: int, *columns: str) -> None:
         self._tokens = np.empty((n, length), np.int64)
-        self._law, self._own = np.empty((n, length)), np.empty((n, length))
+        self._columns = {name: np.empty((n, length)) for name in columns}
         self._lengths = np.zeros(n, np.int64)
         self.finished: NDArray[np.bool_] = np.zeros(n, np.bool_)
 
-    def append(self, sequences: Tokens, tokens: Tokens, law: Doubles, own: Doubles) -> None:
-        """One token more for each of these sequences."""
+    def append(self, sequences: Tokens, tokens: Tokens, *values: Doubles) -> None:
+        """One token more for each of these sequences, with its number for each column."""
         places = sequences, self._lengths[sequences]
-        self._tokens[places], self._law[places], self._own[places] = tokens, law, own
+        self._tokens[places] = tokens
+        for column, value in zip(self._columns.values(), values, strict=True):
+            column[places] = value
         self._lengths[sequences] += 1
 
-    def generations(self, passes: int, rows: int) -> Generations:
-        """All of it as a decoder's answer."""
+    def generations(self, passes: int, rows: int, **details: Any) -> Generations:
+        """All of it as a decoder's answer; the first column has the log-probabilities, and all of them are details."""
 
-        def rows_of(table: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        def emitted(table: NDArray[Any]) -> tuple[NDArray[Any], ...]:
             return tuple(row[:length].copy() for row, length in zip(table, self._lengths, strict=True))
 
-        law, own = rows_of(self._law), rows_of(self._own)
+        columns = {name: emitted(table) for name, table in self._columns.items()}
         return Generations(
-            tokens=rows_of(self._tokens),
-            logprobs=np.array([math.fsum(each) for each in law]),
+            tokens=emitted(self._tokens),
+            logprobs=np.array([math.fsum(each) for each in next(iter(columns.values()))]),
             finished=self.finished,
             passes=passes,
             rows=rows,
-            details={"token_logprobs": law, "model_token_logprobs": own},
+            details={**details, **columns},
         )

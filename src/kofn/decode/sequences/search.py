@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kofn.core.block import Doubles, Floats
 from kofn.core.logits import log_normalizers, tokens_above, top_of
-from kofn.decode.model import Generations, LanguageModel, Tokens, checked_prompt
+from kofn.decode.model import Generations, LanguageModel, Tokens, prompt_for
 from kofn.errors import DataError, ParameterError
 
 Rule = Callable[[Floats], Floats]
@@ -52,9 +52,10 @@ class Run:
     """
 
     def __init__(self, model: LanguageModel, prompt: Sequence[int] | Tokens, rule: Rule | None) -> None:
+        listed = prompt_for(model, prompt)
         self._model, self._rule = model, rule
         self.passes, self.rows = 0, 0
-        self._read(*model.start([checked_prompt(prompt, model.vocabulary)]))
+        self._read(*model.start([listed]))
 
     def advance(self, beams: Tokens, tokens: Tokens) -> None:
         """Append tokens[j] to beam beams[j] and make it beam j; one pass of the model."""

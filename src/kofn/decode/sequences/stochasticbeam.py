@@ -12,7 +12,7 @@ import numpy as np
 from kofn.core.block import Doubles, Floats
 from kofn.core.logits import BLOCK, block_sums, place_of, top_of
 from kofn.core.uniforms import child_seeds, uniform_rows
-from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths
+from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths, checked_rule, checked_seed
 from kofn.decode.sequences.search import Rule, Run
 
 _NOTHING = 1e-20  # what is left of a row's mass, the largest at 1, when its scale is to be chosen anew
@@ -56,6 +56,9 @@ class StochasticBeam:
 
     rule: Rule | None = None
 
+    def __post_init__(self) -> None:
+        checked_rule("StochasticBeam", self.rule)
+
     def generate(
         self, model: LanguageModel, prompt: Sequence[int] | Tokens, n: int = 1, *, length: int = 64, seed: int = 0
     ) -> Generations:
@@ -82,9 +85,10 @@ class StochasticBeam:
         Raises
         ------
         ParameterError, UsageError
-            For n or length out of range, and for a prompt that is empty or outside the vocabulary.
+            For n, length or seed out of range, and for a prompt that is empty or outside the vocabulary.
         """
         checked_lengths(n, length)
+        seed = checked_seed(seed)
         run = Run(model, prompt, self.rule)
         beams = [_root(seed)]
         for step in range(1, length + 1):

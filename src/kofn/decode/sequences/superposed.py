@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -10,8 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from kofn.core.block import Doubles, Floats
-from kofn.decode.model import Generations, Tokens, checked_lengths, checked_prompt
+from kofn.decode.model import Generations, Tokens, checked_lengths, prompt_for
 from kofn.decode.sequences.ngrams import NGramModel
+from kofn.decode.sequences.sampling import likeliest
 from kofn.errors import ParameterError, UsageError
 
 
@@ -118,14 +118,8 @@ class SuperposedDecoding:
             logits with NaN or +inf.
         """
         checked_lengths(n, length)
-        if not isinstance(model, EmbeddingModel):
-            raise UsageError(
-                f"{type(model).__name__} reads tokens only, and superposed decoding feeds it mixtures of embeddings; "
-                "give a TransformersModel"
-            )
-        listed = checked_prompt(prompt, model.vocabulary)
-        if self.ngrams is not None and self.ngrams.vocabulary != model.vocabulary:
-            raise UsageError(f"the n-grams have {self.ngrams.vocabulary} tokens and the model {model.vocabulary}")
+        listed = prompt_for(model, prompt)
+        self._check(model)
         logits, state = model.start([listed])
         passes = 1
         alive = [_Draft((), 0.0, 0.0)]
@@ -148,11 +142,23 @@ class SuperposedDecoding:
             details={"scores": np.array([each.score for each in drafts])},
         )
 
+    def _check(self, model: EmbeddingModel) -> None:
+        """Errors for a model that this cannot decode."""
+        if not isinstance(model, EmbeddingModel):
+            raise UsageError(
+                f"{type(model).__name__} reads tokens only, and superposed decoding feeds it mixtures of embeddings; "
+                "give a TransformersModel"
+            )
+        if self.ngrams is not None and self.ngrams.vocabulary != model.vocabulary:
+            raise UsageError(f"the n-grams have {self.ngrams.vocabulary} tokens and the model {model.vocabulary}")
+
     def _grown(
         self, drafts: list[_Draft], logits: Floats, prompt: list[int], n: int, end: frozenset[int]
     ) -> list[_Draft]:
         """Every draft with every candidate, best first, down to the n-th that goes on."""
-        tokens, logprobs = _likely(logits, n * self.candidates_per_draft)
+        tokens, logprobs = likeliest(logits, n * self.candidates_per_draft)
+        order = np.argsort(-logprobs, kind="stable")  # best first: that is how ties between drafts are settled
+        tokens, logprobs = tokens[order], logprobs[order]
         scaled = logprobs / self.temperature
         scaled = scaled - scaled.max()
         log_p = scaled - np.log(np.exp(scaled).sum())
@@ -204,19 +210,3 @@ def _superposed(model: EmbeddingModel, drafts: list[_Draft]) -> Floats:
     vectors = model.embed(np.array([each.tokens[-1] for each in drafts], np.int64))
     mixed: Floats = (weights @ vectors.astype(np.float64)).astype(np.float32)[None]
     return mixed
-
-
-def _likely(logits: Floats, count: int) -> tuple[Tokens, Doubles]:
-    """The `count` most probable tokens of logits (1, V) that can be, and their log-probabilities; ties to the lowest token."""
-    from kofn.core.logits import total
-    from kofn.decode.rules.rows import rows_of
-
-    law = rows_of(logits)
-    x = law.values[0]
-    normalizer = law.tops[0] + math.log(total(x, law.tops[0]))
-    kept = min(count, len(x))
-    cut = np.partition(x, len(x) - kept)[len(x) - kept]
-    tokens = np.flatnonzero((x >= cut) & (x > -np.inf))
-    logprobs = x[tokens].astype(np.float64) - normalizer
-    order = np.argsort(-logprobs, kind="stable")[:count]
-    return tokens[order], logprobs[order]

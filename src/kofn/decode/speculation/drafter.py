@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from kofn.core.block import Floats
-from kofn.decode.model import LanguageModel, Tokens
+from kofn.decode.model import LanguageModel, Tokens, checked_model, checked_rule
 from kofn.decode.speculation.law import Law
+from kofn.errors import ParameterError, UsageError
 
 
+@runtime_checkable
 class Drafter(Protocol):
     """Laws of next tokens, known exactly, one step after another, for several drafts at once.
 
     The law may be any, as long as drafts are drawn from it and from nothing else. A state is used once, as that of a
-    `LanguageModel`. None in the place of a law says that there is nothing to propose: the draft ends there.
+    `LanguageModel`. None in the place of a law says that there is nothing to propose: the draft ends there. Laws are over
+    the target's vocabulary; a drafter that has a vocabulary of its own shows its size as `vocabulary`, which is checked.
     """
 
     def start(self, prompt: Sequence[int]) -> tuple[Law | None, Any]:
@@ -44,6 +47,11 @@ class ModelDrafter:
         Logits (B, V) in, logits (B, V) out, the rest at -inf. Drafts are drawn from softmax(rule(logits)). A rule near
         the target's is accepted more often; the output's law does not depend on it.
 
+    Attributes
+    ----------
+    vocabulary : int
+        The model's.
+
     Examples
     --------
     >>> from kofn.decode.markov import MarkovModel
@@ -54,7 +62,10 @@ class ModelDrafter:
     """
 
     def __init__(self, model: LanguageModel, *, rule: Callable[[Floats], Floats] | None = None) -> None:
+        checked_model(model)
+        checked_rule("a drafter", rule)
         self.model = model
+        self.vocabulary = model.vocabulary
         self.rule = rule
 
     def start(self, prompt: Sequence[int]) -> tuple[Law | None, Any]:
@@ -88,6 +99,30 @@ class ModelDrafter:
         if self.rule is None:
             return list(laws)
         return [replace(law, before=raw) for law, raw in zip(laws, laws_of(logits, None, tokens), strict=True)]
+
+
+def checked_drafter(owner: str, drafter: Any) -> None:
+    """An error for what is no drafter, above all a language model as it comes."""
+    if isinstance(drafter, Drafter) and not isinstance(drafter, type):
+        return
+    kind = type(drafter).__name__
+    if hasattr(drafter, "next_logits"):
+        raise ParameterError(f"{owner}: {kind} is a language model, no drafter; give {owner}(ModelDrafter(model))")
+    if hasattr(drafter, "config") and hasattr(drafter, "forward"):
+        raise ParameterError(
+            f"{owner}: {kind} is a transformers model as it comes; give {owner}(ModelDrafter(TransformersModel(model)))"
+        )
+    raise ParameterError(f"{owner}: drafter={drafter!r} is no drafter; give for example {owner}(NGramDrafter(3))")
+
+
+def checked_vocabulary(drafter: Drafter, vocabulary: int) -> None:
+    """An error for a drafter whose tokens are not the target's: its numbers would mean other words."""
+    own = getattr(drafter, "vocabulary", vocabulary)
+    if own != vocabulary:
+        raise UsageError(
+            f"the drafter's vocabulary has {own} tokens and the target's {vocabulary}; "
+            "give a drafter with the target's tokenizer, or NGramDrafter, which needs no model"
+        )
 
 
 def laws_of(logits: Floats, rule: Callable[[Floats], Floats] | None, tokens: Tokens | None = None) -> list[Law]:

@@ -39,6 +39,11 @@ class EarlyExit(ModelDrafter):
     def __init__(
         self, model: TransformersModel, layers: int, *, rule: Callable[[Floats], Floats] | None = None
     ) -> None:
+        if not isinstance(model, TransformersModel):
+            raise UsageError(
+                f"{type(model).__name__} shows no layers to leave early; give a TransformersModel, "
+                "or draft with ModelDrafter(model)"
+            )
         super().__init__(TransformersModel(first_layers(model.model, layers), end=model.end), rule=rule)
         self.layers = layers
 

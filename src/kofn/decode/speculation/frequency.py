@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.block import Floats
-from kofn.decode.model import LanguageModel, Tokens
+from kofn.decode.model import LanguageModel, Tokens, checked_model
 from kofn.decode.speculation.drafter import ModelDrafter
 from kofn.decode.speculation.earlyexit import first_layers, with_head
 from kofn.decode.speculation.law import Law
@@ -53,10 +53,11 @@ class FrequencyRanked(ModelDrafter):
         layers: int | None = None,
         rule: Callable[[Floats], Floats] | None = None,
     ) -> None:
+        checked_model(model)
         self.tokens: Tokens = np.unique(np.asarray(tokens, np.int64))
         if not len(self.tokens) or self.tokens[0] < 0 or self.tokens[-1] >= model.vocabulary:
             raise UsageError(f"tokens must be some of 0..{model.vocabulary - 1}, one at least")
-        self.vocabulary = model.vocabulary
+        vocabulary = model.vocabulary
         self._cut = isinstance(model, TransformersModel)
         if isinstance(model, TransformersModel):
             reduced = model.model if layers is None else first_layers(model.model, layers)
@@ -66,6 +67,7 @@ class FrequencyRanked(ModelDrafter):
                 f"layers={layers} is for a TransformersModel; {type(model).__name__} has none to leave out"
             )
         super().__init__(model, rule=rule)
+        self.vocabulary = vocabulary  # a cut model's laws are over the target's tokens, some of them
 
     @property
     def share(self) -> float:

@@ -8,8 +8,8 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 
 from kofn.core.block import Floats
-from kofn.decode.model import Generations, LanguageModel, Tokens
-from kofn.decode.speculation.drafter import Drafter
+from kofn.decode.model import Generations, LanguageModel, Tokens, checked_rule
+from kofn.decode.speculation.drafter import Drafter, checked_drafter
 from kofn.decode.speculation.law import Law
 from kofn.decode.speculation.policy import Draft, checked_whole
 from kofn.decode.speculation.rounds import ACCEPT, CORRECT, KEY, ROW, Chances, Room, Tally, decoded, drawn
@@ -50,6 +50,8 @@ class MultiDraft:
     rule: Callable[[Floats], Floats] | None = None
 
     def __post_init__(self) -> None:
+        checked_drafter("MultiDraft", self.drafter)
+        checked_rule("MultiDraft", self.rule)
         checked_whole("drafts", self.drafts)
         checked_whole("length", self.length)
 

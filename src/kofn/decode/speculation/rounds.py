@@ -10,8 +10,8 @@ import numpy as np
 
 from kofn.core.block import Doubles, Floats
 from kofn.core.uniforms import Seeds, child_seeds, uniform_rows
-from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths, checked_prompt
-from kofn.decode.speculation.drafter import Drafter
+from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths, checked_seed, prompt_for
+from kofn.decode.speculation.drafter import Drafter, checked_vocabulary
 from kofn.decode.speculation.law import Law
 from kofn.decode.speculation.tapes import DraftTape, TargetTape
 
@@ -110,7 +110,9 @@ def decoded(
 ) -> Generations:
     """n sequences, each by rounds until it ends; the prompt is read once."""
     checked_lengths(n, length)
-    listed = checked_prompt(prompt, model.vocabulary)
+    seed = checked_seed(seed)
+    listed = prompt_for(model, prompt)
+    checked_vocabulary(drafter, model.vocabulary)
     target, draft = TargetTape(model, listed, rule), DraftTape(drafter, listed)
     sequences, logprobs = [], np.zeros(n)
     for number in range(n):

@@ -8,8 +8,8 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 
 from kofn.core.block import Floats
-from kofn.decode.model import Generations, LanguageModel, Tokens
-from kofn.decode.speculation.drafter import Drafter
+from kofn.decode.model import Generations, LanguageModel, Tokens, checked_rule
+from kofn.decode.speculation.drafter import Drafter, checked_drafter
 from kofn.decode.speculation.law import Law
 from kofn.decode.speculation.policy import Draft, Policy, policy_of
 from kofn.decode.speculation.rounds import ACCEPT, CORRECT, Chances, Room, Tally, decoded, drawn
@@ -63,6 +63,8 @@ class Speculative:
     rule: Callable[[Floats], Floats] | None = None
 
     def __post_init__(self) -> None:
+        checked_drafter("Speculative", self.drafter)
+        checked_rule("Speculative", self.rule)
         policy_of(self.length)
 
     def generate(
@@ -94,7 +96,8 @@ class Speculative:
         Raises
         ------
         ParameterError, UsageError
-            For n or length below 1, an empty prompt or a token outside the vocabulary.
+            For n or length below 1, a seed outside 0..2**64 - 1, an empty prompt, a token outside the vocabulary, a
+            drafter of another vocabulary.
         DataError
             When logits hold NaN or +inf, or none is finite.
         """
