@@ -1,8 +1,9 @@
-"""Draws docs/images/decode-cuts.svg, decode-order.svg and decode-quality.svg.
+"""Draws docs/images/decode-cuts.svg, decode-order.svg, decode-quality.svg and decode-control.svg.
 
     python benchmarks/decode_plots.py --model FOLDER
 
-How rules cut three real next-token laws; what order does; and what rules do to text, from results/decode_quality.json.
+How rules cut three real next-token laws; what order does; and what rules do to text, from results/decode_quality.json and,
+over 256 tokens, from results/decode_control.json.
 """
 
 from __future__ import annotations
@@ -27,6 +28,15 @@ RULES = (
 )  # fmt: skip
 ORDERS = ("temp=T|topp=0.9", "topp=0.9|temp=T", "temp=T|minp=0.1", "minp=0.1|temp=T", "temp=T|topnsigma=1")
 QUALITY = ("", "topk=50", "topp=0.9", "minp=0.1", "typical=0.2", "eta=9e-4", "topnsigma=1", "toph=0.4")
+CONTROL = {
+    "no rule": "#72777f", "mirostat=5": "#17496f", "mirostat=4": "#4c88bf", "mirostat=3": "#8fc0e8", "topk=5": "#e45756",
+    "topp=0.4": "#f2a03d",
+}  # fmt: skip
+"""Decoders of the long texts, with their colours."""
+
+RATES = {"rate 0.1, as llama.cpp has it": "", "rate 1, as the authors' code has it": ",rate=1"}
+"""Pictures of the long texts, with what Mirostat's name ends in."""
+
 MOST = 500  # texts that are more surprising are off the picture
 LEAST = 1e-9  # probabilities below it are not drawn
 INK, BAR, LINE = "#30343b", "#4c78a8", "#e45756"
@@ -167,6 +177,36 @@ def draw_quality(path: Path) -> None:
     save((lines + points + labels + star + name).properties(width=560, height=330), path)
 
 
+def draw_control(path: Path) -> None:
+    """Mean surprise by position of the texts of decode_control.json, and what Mirostat aims at; a picture for each rate."""
+    import altair as alt
+
+    cells = json.loads((RESULTS / "decode_control.json").read_text())["control"]
+    found = {each["rule"]: each["by_fine_window"] for each in cells}
+    axis = alt.Axis(values=[*range(0, 257, 64)])
+    x = alt.X("token:Q", title="token of the text", scale=alt.Scale(domain=[0, 256]), axis=axis)
+    color = alt.Color("rule:N", sort=list(CONTROL), title=None, scale=alt.Scale(range=list(CONTROL.values())))
+    aims = [{"bits": int(rule[-1]), "rule": rule} for rule in CONTROL if rule.startswith("mirostat")]
+    charts = []
+    for title, ending in RATES.items():
+        drawn = {rule: found[rule + ending if rule.startswith("mirostat") else rule] for rule in CONTROL}
+        values = [
+            {"rule": rule, "token": 256 * (place + 0.5) / len(windows), "bits": bits}
+            for rule, windows in drawn.items()
+            for place, bits in enumerate(windows)
+        ]
+        y = alt.Y(
+            "bits:Q",
+            title="" if charts else "mean surprise, bits",
+            scale=alt.Scale(domain=[0, 6]),
+            axis=alt.Axis(tickCount=6),
+        )
+        lines = alt.Chart(alt.Data(values=values)).mark_line(strokeWidth=2).encode(x=x, y=y, color=color)
+        wanted = alt.Chart(alt.Data(values=aims)).mark_rule(strokeDash=[5, 4]).encode(y="bits:Q", color=color)
+        charts.append((wanted + lines).properties(width=340, height=300, title=title))
+    save(alt.hconcat(*charts, spacing=18), path)
+
+
 def save(chart: Any, path: Path) -> None:
     """As SVG, with plain fonts."""
     font = "DejaVu Sans, Verdana, sans-serif"
@@ -180,6 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
     draw_quality(IMAGES / "decode-quality.svg")
+    draw_control(IMAGES / "decode-control.svg")
     laws = laws_of(parser.parse_args().model)
     draw_cuts(laws, IMAGES / "decode-cuts.svg")
     draw_order(laws, IMAGES / "decode-order.svg")

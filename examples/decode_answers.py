@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def kl_of_best_of_n() -> None:
-    """KL of best-of-n: exact, its estimate from 2,000 winners, the bound (50 outcomes, Dirichlet 0.1, seed 0)"""
+    """KL of best-of-n: exact, its estimate from 2,000 winners, its bound (50 outcomes, Dirichlet 0.1)"""
     rng = np.random.default_rng(0)
     p, rewards = rng.dirichlet(np.full(50, 0.1)), rng.permutation(50).astype(float)
     print("    n   exact  estimate (s.e.)   bound   win rate   n/(n+1)")
@@ -87,14 +87,14 @@ def tilts() -> None:
 
 
 def bonbon() -> None:
-    """BoNBoN on a softmax bandit: distance (TV) of the trained policy from best-of-n, by alpha (20 outcomes)"""
+    """BoNBoN on a softmax bandit of 20 outcomes: distance (TV) of the trained policy from best-of-n"""
     p = np.random.default_rng(0).dirichlet(np.ones(20))
     alphas = (0.0, 0.005, 0.5, 0.9, 0.99, 1.0)
-    print("   n   base law" + "".join(f"   alpha {alpha:<5}" for alpha in alphas))
+    print("   n   base law" + "".join(f"{f'alpha {alpha}':>14}" for alpha in alphas))
     for n in (2, 4, 8):
         law = best_of_n_law(p, np.arange(20), n)
         found = [0.5 * np.abs(train_bandit(p, n, alpha) - law).sum() for alpha in alphas]
-        print(f"{n:4d}     {0.5 * np.abs(p - law).sum():.4f}" + "".join(f"        {value:.4f}" for value in found))
+        print(f"{n:4d}     {0.5 * np.abs(p - law).sum():.4f}" + "".join(f"{value:14.4f}" for value in found))
 
 
 def train_bandit(p: np.ndarray, n: int, alpha: float) -> np.ndarray:
@@ -113,7 +113,7 @@ def train_bandit(p: np.ndarray, n: int, alpha: float) -> np.ndarray:
 
 
 def soft() -> None:
-    """Soft best-of-n, temperature 0.1, rewards uniform on [0, 1]: mean reward and distance (TV) from its two limits"""
+    """Soft best-of-n, temperature 0.1, rewards uniform on [0, 1]: distance (TV) from its two limits"""
     rng = np.random.default_rng(0)
     p, rewards = rng.dirichlet(np.ones(30)), rng.uniform(size=30)
     tilt = reward_tilt(p, rewards, 0.1).law
@@ -127,47 +127,86 @@ def soft() -> None:
 
 
 def scrutiny() -> None:
-    """A right answer that is a minority (25 %): share of 500 questions answered right, 9 answers each"""
-    rng = np.random.default_rng(0)
-    method = SampleScrutinize(verifications=30, margin=0.05, comparisons=9)
-    rates, skill = {True: 0.8, False: 0.4}, 0.8
-    tally = {
-        "one draw": 0,
-        "majority": 0,
-        "one verification, then a vote": 0,
-        "weighted by 30 verifications": 0,
-        "scrutiny": 0,
+    """Nine answers, a quarter of them right: share of 2,000 questions answered right (standard error at most 0.011)"""
+    # Right, a mistake that looks right, other mistakes: how often each is drawn, and how often the verifier passes it.
+    alike, tempting = ((0.25, 0.0, 0.75), (0.8, 0.8, 0.4)), ((0.25, 0.25, 0.5), (0.8, 0.8, 0.4))
+    # How often a comparison sees that the right answer is better than either kind of mistake.
+    columns = {
+        "separates, 30 times": Judge(*alike, (0.8, 0.8), verifications=30),
+        "separates, 5 times": Judge(*alike, (0.8, 0.8), verifications=5),
+        "fooled, 30 times": Judge(*tempting, (0.8, 0.8), verifications=30),
+        "both fooled": Judge(*tempting, (0.5, 0.8), verifications=30),
     }
-
-    def verify(answer: Any, repetition: int) -> bool:
-        return bool(rng.random() < rates[answer[0]])
-
-    def compare(first: Any, second: Any, repetition: int) -> bool:
-        even = first[0] == second[0]
-        return bool((rng.random() < (0.5 if even else skill)) == (even or first[0]))
-
-    for _ in range(500):
-        answers = [(bool(rng.random() < 0.25), number) for number in range(9)]
-        found = method.choose(answers, verify, compare)
-        tally["one draw"] += answers[0][0]
-        tally["majority"] += majority_vote(answers, normalize=right).answer
-        tally["one verification, then a vote"] += sample_and_verify(
-            answers, lambda answer: verify(answer, 0), normalize=right
-        ).vote.answer
-        tally["weighted by 30 verifications"] += weighted_vote(answers, found.scores, normalize=right).answer
-        tally["scrutiny"] += found.answer[0]
-    for name, count in tally.items():
-        print(f"{name:32} {count / 500:.3f}")
+    found = {}
+    for name, judge in columns.items():
+        rng = np.random.default_rng(0)
+        asked = [judge.ask(rng) for _ in range(2000)]
+        found[name] = {way: np.array([each[way] for each in asked], float) for way in asked[0]}
+    print(f"{'verifier':34}" + "".join(f"{name:>21}" for name in columns))
+    for way in next(iter(found.values())):
+        print(f"{way:34}" + "".join(f"{hits[way].mean():21.3f}" for hits in found.values()))
+    for other in ("best score", "best score, as many calls"):
+        gains = [hits["scrutiny, margin 0.2"] - hits[other] for hits in found.values()]
+        print(f"{'gain on ' + other:34}" + "".join(f"{paired(gain):>21}" for gain in gains))
 
 
-def right(answer: tuple[bool, int]) -> bool:
-    """What an answer says, without its number: wrong answers all agree here, the worst case for a vote."""
-    return answer[0]
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Shares of three kinds of answers (right first), their chances to pass, and a comparison's to be right."""
+
+    shares: tuple[float, float, float]
+    rates: tuple[float, float, float]
+    skill: tuple[float, float]
+    verifications: int
+
+    def ask(self, rng: np.random.Generator, n: int = 9, comparisons: int = 9) -> dict[str, bool]:
+        """Which ways of choosing answer one question right; all see the same answers, judged by the same luck."""
+        few, kinds = self.verifications, rng.choice(3, size=n, p=self.shares).tolist()
+        most = few + (n - 1) * comparisons // 2  # as many calls as if every pair met
+        passed = rng.random((n, most)) < np.take(self.rates, kinds)[:, None]
+        luck = rng.random((n, n, comparisons))
+
+        def verify(answer: int, repetition: int = 0) -> bool:
+            return bool(passed[answer, repetition])
+
+        def compare(first: int, second: int, repetition: int) -> bool:
+            kind = kinds[first], kinds[second]
+            differ = (kind[0] == 0) != (kind[1] == 0)
+            true = luck[first, second, repetition] < (self.skill[max(kind) - 1] if differ else 0.5)
+            return bool(true == (kind[0] == 0 or not differ))
+
+        near, wide = (
+            SampleScrutinize(verifications=few, margin=margin, comparisons=comparisons).choose(
+                range(n), verify, compare
+            )
+            for margin in (0.05, 0.2)
+        )
+        met = len(wide.finalists) * (len(wide.finalists) - 1) // 2
+        more = few + -(-met * comparisons // n)  # what comparing costs, spent on verifying instead
+        chosen = {
+            "one draw": kinds[0],
+            "majority": majority_vote(kinds).answer,
+            "one verification, then a vote": sample_and_verify(
+                range(n), verify, normalize=kinds.__getitem__
+            ).vote.answer,
+            "vote weighted by score": weighted_vote(kinds, wide.scores + 1e-9).answer,
+            "best score": kinds[wide.scores.argmax()],
+            "best score, as many calls": kinds[passed[:, :more].mean(axis=1).argmax()],
+            "scrutiny, margin 0.05": kinds[near.index],
+            "scrutiny, margin 0.2": kinds[wide.index],
+            "(one of the nine is right)": min(kinds),
+        }
+        return {way: kind == 0 for way, kind in chosen.items()}
+
+
+def paired(gains: np.ndarray) -> str:
+    """Mean of what one way gains on another, question by question, with its standard error."""
+    return f"{gains.mean():+.3f} +- {gains.std(ddof=1) / np.sqrt(len(gains)):.3f}"
 
 
 def forecasts() -> None:
-    """Coverage at 10 times the answers, 500 problems of beta difficulty, 100 answers each: mean error over 10 sets"""
-    print("difficulty          at 100   at 1,000   power law: bias, error   beta-binomial: bias, error")
+    """Coverage at 1,000 answers, forecast from 100 answers to each of 500 problems: mean of ten sets"""
+    print(f"{'difficulty':24}  at 100   at 1,000   power law: bias, error   beta-binomial: bias, error")
     for name, impossible, shape in (
         ("beta(0.1, 2)", 0.0, (0.1, 2.0)),
         ("beta(0.3, 10)", 0.0, (0.3, 10.0)),
@@ -185,8 +224,8 @@ def forecasts() -> None:
             fits = fit_power_law(curve.k, curve.coverage), fit_beta_binomial(correct, 100)
             off.append([float(fit.coverage(1000)) - at[1] for fit in fits])
         bias, error = np.mean(off, axis=0), np.mean(np.abs(off), axis=0)
-        print(f"{name:24} {at[0]:.3f}     {at[1]:.3f}", end="")
-        print(f"            {bias[0]:+.3f}, {error[0]:.3f}               {bias[1]:+.3f}, {error[1]:.3f}")
+        print(f"{name:24}   {at[0]:.3f}      {at[1]:.3f}", end="")
+        print(f"            {bias[0]:+.3f}, {error[0]:.3f}                {bias[1]:+.3f}, {error[1]:.3f}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,8 +312,15 @@ def arithmetic(responder: Responder, problems: int = 36, n: int = 24) -> None:
     for name, rate in rates.items():
         print(f"{name:32} {rate.mean:.3f} +- {rate.standard_error:.3f}")
     print()
-    for name, chosen in choices(drawn).items():
-        print(f"{name:32} {np.mean([found == truth for found, (_, truth) in zip(chosen, asked)]):.3f}")
+    # The fair base is pass@1, the mean over all draws, and the fair error that of the difference, problem by problem.
+    hits = {
+        name: np.array([found == truth for found, (_, truth) in zip(chosen, asked)], float)
+        for name, chosen in choices(drawn).items()
+    }
+    for name, hit in hits.items():
+        print(f"{name:32} {hit.mean():.3f}    (less pass@1: {paired(hit - correct / n)})")
+    gain = hits[f"majority of {n}"] - hits[f"likeliest of {n}"]
+    print(f"majority of {n} less likeliest of {n}: {paired(gain)}, {(gain != 0).sum()} problems answered otherwise")
     forecast_from_few(rewards)
     kl_of_likeliest(drawn)
     states = np.array([[each.states[-1] for each in row] for row in drawn])
@@ -287,7 +333,6 @@ def choices(drawn: list[list[Drawn]]) -> dict[str, list[Any]]:
     log_p = [np.array([each.log_probability for each in row]) for row in drawn]
     n = len(drawn[0])
     return {
-        "one draw": [value(row[0]) for row in texts],
         f"majority of {n}": [majority_vote(row, normalize=value).answer for row in texts],
         "majority of 8": [majority_vote(row[:8], normalize=value).answer for row in texts],
         "vote weighted by probability": [

@@ -47,7 +47,8 @@ class Mirostat(Stateful):
     tau : float
         Bits, > 0. 3 is coherent, 5 varied.
     rate : float
-        Learning rate, > 0.
+        Learning rate, > 0. The mean surprise of n tokens is off tau by the limit's way over (rate n), exactly: 0.1, which
+        llama.cpp has, takes hundreds of tokens to settle; the paper has 1.
     version : int
         1 or 2.
     min_keep : int

@@ -130,7 +130,9 @@ def row_seeds(seeds: Any, count: int) -> Any:
 def checked_step(step: int) -> int:
     """A whole number >= 0 that 64 bits hold."""
     if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 0 <= step < 2**63:
-        raise UsageError(f"step={step!r} is not a whole number in 0..2**63 - 1; it is the token's number in its sequence")
+        raise UsageError(
+            f"step={step!r} is not a whole number in 0..2**63 - 1; it is the token's number in its sequence"
+        )
     return int(step)
 
 
