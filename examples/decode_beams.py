@@ -89,13 +89,13 @@ def diversity(model: Any, tokenizer: Any, count: int, length: int, strengths: li
 def table(rows: dict[str, list[tuple[float, float]]]) -> None:
     """Means, and what changed against beam search."""
     plain = np.array(rows["beam"])
-    print("decoder                   distinct-2   best log p   against beam search: distinct-2 up, best log p")
+    print(f"{'decoder':23} distinct-2  best log p   against beam search: distinct-2 up, best log p")
     for name, figures in rows.items():
         mine = np.array(figures)
         up = int((mine[:, 0] > plain[:, 0]).sum())
         change = mine[:, 1].mean() / plain[:, 1].mean() - 1
         print(
-            f"{name:25s} {mine[:, 0].mean():10.3f} {mine[:, 1].mean():12.3f}   up on {up} of {len(mine)}, "
+            f"{name:23} {mine[:, 0].mean():10.3f} {mine[:, 1].mean():11.3f}   up on {up} of {len(mine)}, "
             f"{100 * change:.1f} % lower; within 2 % on {int((mine[:, 1] >= 1.02 * plain[:, 1]).sum())}",
             flush=True,
         )
@@ -109,8 +109,8 @@ def distinct_pairs(answer: Generations) -> float:
 
 def estimates() -> None:
     """Root mean squared error of estimated means, by sampling design and entropy of the law, on a law known exactly."""
-    print("RMSE of the mean number of token 0 in 3 tokens, 600 seeds; vocabulary 12")
-    print("entropy (nats)   n   independent   stochastic: plain, normalised   conditional Poisson: plain, normalised")
+    print("RMSE of the mean number of token 0 in 3 tokens, 600 seeds; vocabulary 12; by entropy in nats")
+    print("  nats   n   independent   stochastic: plain, normalised   conditional Poisson: plain, normalised")
     for concentration in (0.1, 0.5, 50.0):
         model = MarkovModel(np.random.default_rng(0).dirichlet(np.full(12, concentration), 12))
         law = list(model.sequences([0], 3))
@@ -126,7 +126,7 @@ def estimates() -> None:
                     errors.append(np.sqrt(((found - truth) ** 2).mean()))
             independent, *designs = (f"{error:.3f}" for error in errors)
             print(
-                f"{entropy:14.2f} {n:3d} {independent:>13s} {designs[0]:>19s}, {designs[1]} {designs[2]:>26s}, {designs[3]}",
+                f"{entropy:6.2f} {n:3} {independent:>13} {designs[0]:>24}, {designs[1]} {designs[2]:>31}, {designs[3]}",
                 flush=True,
             )
 

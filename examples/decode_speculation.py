@@ -2,15 +2,16 @@
 
     python examples/decode_speculation.py --model FOLDER
 
-FOLDER is what `save_pretrained` of transformers wrote, model and tokenizer. A passage is to be copied, which prompt lookup
-drafts well, and prose is to be gone on with, which it does not. Everything but the times is the same in each run.
+FOLDER is what `save_pretrained` of transformers wrote, model and tokenizer. A passage of Python's reference is to be copied,
+and to be gone on with. Passes are counted here; what they cost in time is measured by benchmarks/decode_speculation.py. The
+output is the same in each run.
 """
 
 from __future__ import annotations
 
 import argparse
 import pydoc_data.topics
-import time
+import textwrap
 from typing import Any
 
 from kofn.decode.rules.topk import TopK
@@ -40,26 +41,22 @@ def main() -> None:
 def greedy(name: str, model: Any, tokenizer: Any, prompt: list[int], length: int) -> None:
     """Greedy search, plainly and with drafters: the same tokens."""
     rule = TopK(1)
-    began = time.perf_counter()
     plain = Greedy().generate(model, prompt, length=length)
-    seconds = time.perf_counter() - began
-    print(f"== {name}, greedy: {plain.passes} passes, {seconds:.1f} s")
-    print("   " + tokenizer.decode(plain.tokens[0]).replace("\n", " "))
     layers = model.model.config.num_hidden_layers - 1
-    drafters = {
-        "prompt lookup": (NGramDrafter(3, shortest=2), 3),
-        f"first {layers} layers": (EarlyExit(model, layers, rule=rule), 2),
+    methods = {
+        "prompt lookup, 3 drafted": Speculative(NGramDrafter(3, shortest=2), length=3, rule=rule),
+        f"first {layers} layers, 2 drafted": Speculative(EarlyExit(model, layers, rule=rule), length=2, rule=rule),
     }
-    for title, (drafter, drafted) in drafters.items():
-        began = time.perf_counter()
-        answer = Speculative(drafter, length=drafted, rule=rule).generate(model, prompt, length=length)
-        shown(title, answer, seconds / (time.perf_counter() - began))
-        print(f"     the same tokens: {answer.tokens[0].tolist() == plain.tokens[0].tolist()}")
+    titled(f"{name}, greedy search: {len(plain.tokens[0])} tokens", tokenizer.decode(plain.tokens[0]))
+    print(f"{'no drafter':46} {plain.passes - 1:7} {len(plain.tokens[0]) / (plain.passes - 1):14.2f}")
+    for title, method in methods.items():
+        answer = method.generate(model, prompt, length=length)
+        same = answer.tokens[0].tolist() == plain.tokens[0].tolist()
+        print(figures(title, answer) + ("   the same tokens" if same else "   other tokens"), flush=True)
 
 
 def sampled(model: Any, tokenizer: Any, prompt: list[int], length: int) -> None:
     """Sampling: the same law, other tokens."""
-    print("== prose, sampling")
     corpus = tokenizer(" ".join(pydoc_data.topics.topics.values())).input_ids
     kept = most_frequent(corpus, model.vocabulary, 0.05)
     layers = model.model.config.num_hidden_layers - 1
@@ -69,18 +66,25 @@ def sampled(model: Any, tokenizer: Any, prompt: list[int], length: int) -> None:
         "the same, until a rejection is likely": Speculative(ranked, length=Threshold(0.5, limit=6)),
         "the same, two drafts": MultiDraft(ranked, drafts=2, length=3),
     }
-    for title, method in methods.items():
-        shown(title, method.generate(model, prompt, length=length, seed=1), None)
+    for place, (title, method) in enumerate(methods.items()):
+        answer = method.generate(model, prompt, length=length, seed=1)
+        if not place:
+            titled(f"prose, sampling: {len(answer.tokens[0])} tokens of the first", tokenizer.decode(answer.tokens[0]))
+        print(figures(title, answer), flush=True)
 
 
-def shown(title: str, answer: Any, ratio: float | None) -> None:
-    """A line of figures."""
+def titled(title: str, text: str) -> None:
+    """What is decoded, the text in lines of at most 96 columns, and the head of the table below it."""
+    print(f"\n== {title}; passes after the prompt's")
+    print(textwrap.fill(repr(text), 96, initial_indent="   ", subsequent_indent="   "))
+    print(f"{'':46}  passes  tokens a pass    accepted")
+
+
+def figures(title: str, answer: Any) -> str:
+    """A line of the table."""
     details = answer.details
-    times = "" if ratio is None else f", {ratio:.2f} x the speed"
-    print(
-        f"   {title}: {answer.passes} passes, {details['tokens_per_pass']:.2f} tokens a pass, "
-        f"{details['accepted']} of {details['tested']} drafts accepted{times}"
-    )
+    accepted = f"{details['accepted']} of {details['tested']}"
+    return f"{title:46} {answer.passes - 1:7} {details['tokens_per_pass']:14.2f} {accepted:>11}"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,12 @@ class KLGuidedTemperature(Rule):
 
     Two rows are compared: p, of the prompt with its source document, and q, of the prompt without it (`beside`). The
     temperature is t 2 ** (-KL(p || q) / half_life): t itself where the source changes nothing, greedy in the limit.
+    Both rows must follow the same emitted tokens: read two prompts, and give each drawn token to both states.
+
+    The formula and the half-life (the paper's sigma, `kl_bandwidth` of its code) are those of the authors' code, with
+    two differences below what text shows: that code clips every probability at 1e-7 before the divergence, which bounds
+    it and shifts it on large vocabularies, and it never goes below a temperature of 1e-4; here the divergence is exact,
+    and the floor is 1e-6.
 
     Parameters
     ----------
