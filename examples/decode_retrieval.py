@@ -222,6 +222,8 @@ def knnlm(shelf: Shelf) -> None:
 def length(shelf: Shelf) -> None:
     """Entropy of the retrieval law and of the model's along real pages and along drawn ones."""
     print(f"== length: entropy in nats, mean over {len(shelf.held_out)} pages of each {WINDOW} tokens in turn")
+    heads = [f"{first + 1}-{first + WINDOW}" for first in range(0, shelf.length, WINDOW)]
+    print(f"   {'text':20} {'law':10}{''.join(f'{head:>7}' for head in heads)}   rise from first to last (95 %)")
     for name, rule in {"held-out": None, **DRAWN}.items():
         seen = shelf.read(name, rule)
         rises = {}
@@ -230,12 +232,12 @@ def length(shelf: Shelf) -> None:
             rises[which] = windows[:, -1] - windows[:, 0]
             low, high = interval(rises[which])
             print(
-                f"   {name}, {which}: {', '.join(f'{each:.2f}' for each in windows.mean(axis=0))}; "
-                f"rise {rises[which].mean():+.2f} ({low:+.2f} to {high:+.2f})"
+                f"   {name:20} {which:10}{''.join(f'{each:7.2f}' for each in windows.mean(axis=0))}"
+                f"   {rises[which].mean():+.2f} ({low:+.2f} to {high:+.2f})"
             )
         gap = rises["retrieval"] - rises["base"]
         low, high = interval(gap)
-        print(f"      retrieval rises by {gap.mean():+.2f} ({low:+.2f} to {high:+.2f}) more than the base", flush=True)
+        print(f"   {'':20} {'retrieval rises more by':41} {gap.mean():+.2f} ({low:+.2f} to {high:+.2f})", flush=True)
     print(flush=True)
 
 
@@ -252,28 +254,33 @@ def guided(model: Any, tokenizer: Any, glosses: list[dict[str, str]], options: a
     requests = [f"What does {row['word']} mean? The word {row['word']} means" for row in rows]
     sources = [f"{row['word']}: {row['gloss']}.\n\n" for row in rows]
     print(f"== guided: {len(rows)} prompts, {options.samples} texts of {options.tokens} tokens each")
-    print(f"   {sources[0] + requests[0]!r}")
     fixed = {f"temperature {each}": Temperature(each) for each in FIXED}
     guiding = {f"guided {t}, half-life {h}": KLGuidedTemperature(t, half_life=h) for t, h in GUIDED}
-    scores = {}
+    scores, examples = {}, {}
     for name, rule in {**fixed, **guiding}.items():
         texts = drawn(model, tokenizer, sources, requests, rule, name, options)
         scores[name] = np.array([score(each, row, tokenizer) for each, row in zip(texts, rows, strict=True)])
-        overlap, variety = summary(scores[name], np.ones((1, len(rows))))
-        example = tokenizer.decode(texts[0][0])
-        print(f"   {name}: overlap {overlap[0]:.3f}, distinct-2 {variety[0]:.3f}   {example!r}", flush=True)
-    resamples = np.random.default_rng(SEED).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), RESAMPLES)
+        examples[name] = tokenizer.decode(texts[0][0])
     reference = [scores[name] for name in fixed]
-    print("   overlap above that of a fixed temperature at equal distinct-2:")
-    for name in guiding:
-        (gap,) = above(scores[name], reference, np.ones((1, len(rows))))
-        gaps = above(scores[name], reference, resamples)
-        inside = np.isfinite(gaps)
-        low, high = np.percentile(gaps[inside], [2.5, 97.5]) if inside.any() else (np.nan, np.nan)
-        print(
-            f"   {name}: {gap:+.3f} ({low:+.3f} to {high:+.3f}); distinct-2 lies within that of the fixed temperatures "
-            f"in {inside.mean():.0%} of the resamples"
-        )
+    print("                             overlap  distinct-2   overlap less a fixed temperature's at equal distinct-2")
+    for name, each in scores.items():
+        (overlap,), (variety,) = summary(each, np.ones((1, len(rows))))
+        gap = compared(each, reference) if name in guiding else ""
+        print(f"   {name:26}{overlap:7.3f}{variety:12.3f}   {gap}".rstrip())
+    print(f"\n   {sources[0] + requests[0]!r}")
+    for name, text in examples.items():
+        print(f"   {name}: {text!r}")
+
+
+def compared(scores: Any, reference: list[Any]) -> str:
+    """`above` with its bootstrap interval over prompts."""
+    (gap,) = above(scores, reference, np.ones((1, len(scores))))
+    if np.isnan(gap):
+        return "none is as varied"
+    resamples = np.random.default_rng(SEED).multinomial(len(scores), np.full(len(scores), 1 / len(scores)), RESAMPLES)
+    gaps = above(scores, reference, resamples)
+    low, high = np.percentile(gaps[np.isfinite(gaps)], [2.5, 97.5])
+    return f"{gap:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def drawn(
