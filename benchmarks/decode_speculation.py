@@ -1,6 +1,6 @@
 """Speculative decoding on a real model: tokens a target pass, and seconds beside plain decoding in the same run.
 
-    python benchmarks/decode_speculation.py --model FOLDER --glosses wordnet-nouns-minilm.parquet   # ten minutes
+    python benchmarks/decode_speculation.py --model FOLDER --glosses wordnet-nouns-minilm.parquet   # seven minutes
     python benchmarks/decode_speculation.py --table runs      # or passes, depths, ranking, about: Markdown from the results
     python benchmarks/decode_speculation.py --write           # these tables into docs/decode/speculation.md
 

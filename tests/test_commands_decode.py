@@ -156,7 +156,7 @@ def test_a_dash_reads_the_prompt_from_stdin(
     monkeypatch.setattr("kofn.commands_decode._load", loaded)
     found = []
     for prompt in ("cab", "-"):
-        monkeypatch.setattr("sys.stdin", io.StringIO("cab"))
+        monkeypatch.setattr("sys.stdin", io.StringIO("cab\n"))
         assert main(["generate", prompt, "--model", "markov", "--length", "3", "--json"]) == 0
         found.append(json.loads(capsys.readouterr().out))
     assert found[0] == found[1]

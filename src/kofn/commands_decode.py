@@ -145,8 +145,8 @@ def watched(model: Any, tell: Callable[[int], None]) -> Any:
 
 
 def _prompt(given: str) -> str:
-    """The prompt, or what stdin holds where it is a dash."""
-    return sys.stdin.read() if given == "-" else given
+    """The prompt, or what stdin holds where it is a dash, without the newline that ends a file."""
+    return sys.stdin.read().removesuffix("\n") if given == "-" else given
 
 
 def _rule(text: str) -> Any:

@@ -33,12 +33,7 @@ class Rows:
             own = _whole_row(supports[0], self.values.shape[1])
             return self._as_given(own.reshape(self.shape), keep_dtype=True)
         out = np.empty(self.values.shape, np.float32)
-        for row, support in zip(out, supports, strict=True):
-            if support.tokens is None:
-                row[:] = support.values
-            else:
-                row.fill(-np.inf)
-                row[support.tokens] = support.values
+        each_row(_write, list(zip(out, supports, strict=True)), self.values.shape[1])
         return self._as_given(out.reshape(self.shape), keep_dtype=True)
 
     def numbers(self, values: NDArray[Any]) -> Any:
@@ -86,6 +81,16 @@ def _checked_top(row: Floats, number: int, name: str) -> float:
         f"row {number} of the {name} has {len(wrong)} NaN or +inf, the first ({kind}) at token {wrong[0]}; "
         "such a row has no law: look at the model (float16 overflow is a common cause)"
     )
+
+
+def _write(place: tuple[Floats, Support]) -> None:
+    """A support's logits into a row over the vocabulary."""
+    row, support = place
+    if support.tokens is None:
+        row[:] = support.values
+    else:
+        row.fill(-np.inf)
+        row[support.tokens] = support.values
 
 
 def _within_half(out: NDArray[Any]) -> NDArray[Any]:
