@@ -12,8 +12,9 @@ import argparse
 import textwrap
 
 import numpy as np
+import torch
 
-from kofn.decode import Entropy, KeptMass, KeptSize, Sampling, child_seeds, load, parse_rule
+from kofn.decode import Entropy, KeptMass, KeptSize, Sampling, SelfTerminating, TopK, child_seeds, load, parse_rule
 
 PROMPTS = (
     "The first president of the United States was George",
@@ -56,6 +57,13 @@ def main() -> None:
         print(f"{text}: {surprise:.2f} bits a token")
         print(indented(found.texts(tokenizer.decode)[0]))
 
+    (end, *_) = sorted(model.end)
+    ending = SelfTerminating(0.04, end=end)
+    found = Sampling(ending | TopK(1)).generate(model, prompt, 1, length=40)
+    print(f"the best token always, selfterminating=0.04: ends after {len(found.tokens[0])} of 40, bound {ending.bound}")
+    print(indented(found.texts(tokenizer.decode)[0]))
+
+    torch.manual_seed(1)  # generate draws with torch's own generator
     kwargs = parse_rule("temp=1.5|minp=0.1").generate_kwargs()
     out = model.model.generate(**tokenizer(PROMPTS[2], return_tensors="pt"), max_new_tokens=16, **kwargs)
     print("generate of transformers, with temp=1.5|minp=0.1:")

@@ -12,6 +12,7 @@ import numpy as np
 
 from kofn.blocks import Run
 from kofn.core.count import count, memory_bytes
+from kofn.core.numbers import is_whole
 from kofn.encoding import FOLDER, MODEL, Texts
 from kofn.errors import BudgetError, DataError, InvalidRows, UsageError
 from kofn.featuring import settle_features
@@ -39,7 +40,7 @@ def check_options(
         raise UsageError(f"engine={engine!r} is unknown; use one of: {', '.join(ENGINES)}")
     if address is not None and engine != "ray":
         raise UsageError(f"address={address!r} is that of a Ray cluster; give it with engine='ray', or leave it out")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+    if threads is not None and not is_whole(threads, 1):
         raise UsageError(f"threads={threads!r} is not a number of threads; give at least 1, or leave it out")
     if invalid not in ("error", "drop"):
         raise UsageError(f"invalid={invalid!r} is unknown; use 'error' or 'drop'")

@@ -8,6 +8,7 @@ from hashlib import blake2b
 import numpy as np
 
 from kofn.core.block import Doubles
+from kofn.core.numbers import is_whole
 from kofn.errors import UsageError
 
 
@@ -33,7 +34,7 @@ class Rng:
     path: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer) or self.seed < 0:
+        if not is_whole(self.seed, 0):
             raise UsageError(f"seed={self.seed!r} is not a whole number >= 0; give one, for example seed=0")
         object.__setattr__(self, "seed", int(self.seed))
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from kofn.core.block import Doubles, Floats
+from kofn.core.numbers import is_whole
 from kofn.decode.model import Tokens, checked_prompt
 from kofn.errors import UsageError
 
@@ -122,7 +123,7 @@ def _checked_end(end: Iterable[int], vocabulary: int) -> frozenset[int]:
     if listed is None or isinstance(end, str):
         raise UsageError(f"end={end!r} is no list of tokens; give for example end=[{vocabulary - 1}]")
     for token in listed:
-        if isinstance(token, bool) or not isinstance(token, int | np.integer) or not 0 <= token < vocabulary:
+        if not is_whole(token, 0, vocabulary - 1):
             raise UsageError(
                 f"end token {token!r} is not one of the vocabulary 0..{vocabulary - 1}; give some of these"
             )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.block import Doubles, Floats
+from kofn.core.numbers import is_whole
 from kofn.errors import ParameterError, UsageError
 
 Tokens = NDArray[np.int64]
@@ -94,7 +95,7 @@ class Generations:
 def checked_lengths(n: int, length: int) -> None:
     """Errors for a number of sequences or of tokens that is not a whole number >= 1."""
     for name, value in (("n", n), ("length", length)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        if not is_whole(value):
             raise ParameterError(f"{name}={value!r} is not a whole number; give one, for example {name}=8")
         if value < 1:
             raise ParameterError(f"{name}={value} is less than 1; ask for at least 1")
@@ -102,7 +103,7 @@ def checked_lengths(n: int, length: int) -> None:
 
 def checked_seed(seed: int) -> int:
     """The seed as an int; what is no whole number from 0 to 2**64 - 1 is an error: two seeds would give the same draws."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+    if not is_whole(seed, 0, 2**64 - 1):
         raise ParameterError(f"seed={seed!r} is not a whole number from 0 to 2**64 - 1; give one, for example seed=0")
     return int(seed)
 

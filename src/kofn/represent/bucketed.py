@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kofn.core.blas import one_blas_thread
 from kofn.core.block import Doubles
 from kofn.core.jit import kernel, one_form
+from kofn.core.numbers import is_whole
 from kofn.errors import DataError, UsageError
 from kofn.items import Items
 from kofn.represent.clusterings import best_centers, clustering_cost
@@ -110,7 +111,7 @@ def best_on_a_line(x: Any, clusters: int, weights: Any = None) -> float:
 
 
 def _check(items: Items, clusters: int, epsilon: float, approximation: float | None) -> None:
-    if isinstance(clusters, bool) or not isinstance(clusters, int | np.integer) or clusters < 1:
+    if not is_whole(clusters, 1):
         raise UsageError(f"clusters={clusters!r} is not a whole number of at least 1")
     if not 0 < epsilon < 1:
         raise UsageError(f"epsilon={epsilon} is out of range; give a number between 0 and 1, such as 0.1")

@@ -10,6 +10,7 @@ import numpy as np
 
 from kofn.core.blas import one_blas_thread
 from kofn.core.block import Doubles, Floats
+from kofn.core.numbers import is_whole
 from kofn.errors import DataError, UsageError
 from kofn.items import Items
 from kofn.method import shared_out
@@ -62,7 +63,7 @@ def merge_coresets(
         Wrong k, no parts, parts that differ in their dimensions or hold no numbers.
     """
     rng = seed if isinstance(seed, Rng) else Rng(seed)
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+    if not is_whole(k, 1):
         raise UsageError(f"k={k!r} is not a whole number of at least 1; say how many points the coreset shall have")
     if masses not in ("exact", "estimated"):
         raise UsageError(f"masses={masses!r} is unknown; use 'exact' or 'estimated'")

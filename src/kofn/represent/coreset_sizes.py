@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, log, sqrt
 
+from kofn.core.numbers import is_whole
 from kofn.errors import UsageError
 
 COSTS = {"k-means": 2, "k-median": 1}
@@ -198,5 +199,5 @@ def _check(clusters: int, epsilon: float, delta: float, constant: float, n: int 
 
 
 def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_whole(value, 1):
         raise UsageError(f"{name}={value!r} is not a whole number of at least 1")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kofn.core.block import Doubles
 from kofn.core.jit import kernel, one_form
 from kofn.core.kernels import median_distance
+from kofn.core.numbers import is_whole
 from kofn.errors import DataError, ParameterError, UsageError
 from kofn.selection import Selection
 
@@ -54,7 +55,7 @@ def stein_thinning(x: Any, gradients: Any, k: int, *, bandwidth: float | None = 
     if points.shape != slopes.shape:
         raise UsageError(f"x has shape {points.shape} and gradients {slopes.shape}; give one gradient for each point")
     n = len(points)
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n:
+    if not is_whole(k, 1, n):
         raise UsageError(f"k={k!r} of {n} points; ask for a whole number from 1 to {n}")
     if bandwidth is not None and not (np.isfinite(bandwidth) and bandwidth > 0):
         raise ParameterError(f"stein_thinning: bandwidth={bandwidth} is out of range; it takes a number above 0")

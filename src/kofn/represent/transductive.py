@@ -14,6 +14,7 @@ from kofn.core.distance import WIDE, squared_distance
 from kofn.core.jit import kernel, one_form
 from kofn.core.knn import nearest
 from kofn.core.neighbors import Points
+from kofn.core.numbers import is_whole
 from kofn.core.seeding import seed_rows
 from kofn.errors import DataError, ParameterError, UsageError
 from kofn.items import Items
@@ -396,7 +397,7 @@ def _whole_numbers(values: Any, name: str) -> Rows:
 
 def _check_whole(**given: Any) -> None:
     for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        if not is_whole(value, 1):
             raise ParameterError(f"{name}={value!r} is out of range; it takes a whole number of at least 1")
 
 

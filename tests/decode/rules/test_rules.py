@@ -164,6 +164,10 @@ def test_a_temperature_too_small_for_the_type_keeps_the_law() -> None:
     assert half.dtype == torch.float16
     assert half[0].tolist() == [0.0, float(torch.tensor(19.999).half() - 20) * 1e4, -np.inf]
     assert half[1].tolist() == [1e4, 0.0, 3e4]
+    with np.errstate(over="raise"):
+        assert np.array_equal(
+            Temperature(1e-9)(np.array([1.0, -1e30], np.float32)), np.array([1e9, -np.inf], np.float32)
+        )
     for x in ([-20.0, -21.0, -22.0], [20.0, 19.0, -22.0]):
         cold = Temperature(1e-38)(np.array(x, np.float32))
         assert cold.argmax() == 0

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kofn.core.numbers import is_whole
 from kofn.errors import DataError, ParameterError
 
 Doubles = NDArray[np.float64]
@@ -126,7 +127,7 @@ def finite(values: ArrayLike, name: str) -> Doubles:
 
 def whole(value: Any, name: str, least: int = 1) -> int:
     """A parameter that is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+    if not is_whole(value, least):
         raise ParameterError(f"{name}={value!r} is not a whole number >= {least}; give one, for example {name}={least}")
     return int(value)
 

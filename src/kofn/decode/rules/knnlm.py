@@ -204,12 +204,13 @@ class Datastore:
         that neither the batch nor the processor decides between keys that are equally far.
         """
         from kofn.core.distance import CLOSE, distances_to_point
+        from kofn.core.products import finite_product
 
         places, squared = np.empty((len(queries), count), np.int64), np.empty((len(queries), count))
         lengths = _squares(queries)
         size = max(1, _SCREENED // len(self))
         for start in range(0, len(queries), size):
-            products = queries[start : start + size] @ self.keys.T
+            products = finite_product(queries[start : start + size], self.keys.T)
             for i, product in enumerate(products, start):
                 both = self._squares + lengths[i]
                 apart = both - 2 * product

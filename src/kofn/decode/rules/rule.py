@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kofn.core.numbers import is_whole
 from kofn.core.uniforms import uniforms
 from kofn.decode.rules.rows import Rows, rows_of
 from kofn.decode.rules.support import Support
@@ -129,7 +130,7 @@ def row_seeds(seeds: Any, count: int) -> Any:
 
 def checked_step(step: int) -> int:
     """A whole number >= 0 that 64 bits hold."""
-    if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 0 <= step < 2**63:
+    if not is_whole(step, 0, 2**63 - 1):
         raise UsageError(
             f"step={step!r} is not a whole number in 0..2**63 - 1; it is the token's number in its sequence"
         )
@@ -162,6 +163,6 @@ class Interval:
 
 def whole(rule: str, name: str, value: object, example: str) -> int:
     """A whole number >= 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    if not is_whole(value, 1):
         raise ParameterError(f"{rule}: {name}={value!r} is not a whole number >= 1; give for example {example}")
     return int(value)

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
+from kofn.core.numbers import is_whole
 from kofn.decode.rules.rule import Interval
 from kofn.decode.rules.stateful import Stateful
 from kofn.decode.rules.support import Support
@@ -38,7 +39,7 @@ class SelfTerminating(Stateful):
 
     def __post_init__(self) -> None:
         Interval(0, 1, True, True).checked("SelfTerminating", "epsilon", self.epsilon, "epsilon=0.001")
-        if isinstance(self.end, bool) or not isinstance(self.end, int | np.integer) or self.end < 0:
+        if not is_whole(self.end, 0):
             raise ParameterError(f"SelfTerminating: end={self.end!r} is no token; give the tokenizer's eos_token_id")
 
     @property

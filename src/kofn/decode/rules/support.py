@@ -96,10 +96,10 @@ class Support:
 
     def cooled(self, temperature: float) -> Support:
         """All logits divided by a temperature; the largest is taken off first where the quotient would be none."""
-        if abs(self.top) / temperature < _LARGE:
-            return self.revalued(self.values / np.float32(temperature))
+        shift = 0.0 if abs(self.top) / temperature < _LARGE else self.top
+        values = self.values if shift == 0 else self.values - np.float32(shift)
         with np.errstate(over="ignore"):  # what is far below the top becomes -inf
-            return self.revalued((self.values - np.float32(self.top)) / np.float32(temperature))
+            return self.revalued(values / np.float32(temperature))
 
     def revalued(self, values: Floats) -> Support:
         """The same tokens with other logits."""

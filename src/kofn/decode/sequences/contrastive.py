@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from kofn.core.block import Doubles, Floats
+from kofn.core.numbers import is_whole
 from kofn.decode.model import Generations, LanguageModel, Tokens, prompt_for
 from kofn.decode.sequences.sampling import checked_single, likeliest
 from kofn.errors import ParameterError, UsageError
@@ -58,7 +59,7 @@ class ContrastiveSearch:
             or not 0 <= self.alpha <= 1
         ):
             raise ParameterError(f"alpha={self.alpha!r} is not a number in [0, 1]; the paper uses alpha=0.6")
-        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
+        if not is_whole(self.k, 1):
             raise ParameterError(f"k={self.k!r} is not a whole number >= 1; the paper uses k=4 to 10")
 
     def generate(

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kofn.core.block import Doubles
 from kofn.core.jit import kernel
+from kofn.core.numbers import is_whole
 from kofn.core.uniforms import child_seeds, uniform_rows
 from kofn.decode.model import Generations, checked_seed
 from kofn.errors import DataError, InvalidRows, ParameterError, UsageError
@@ -164,7 +165,7 @@ def _checked_logs(weights: ArrayLike, k: int) -> Doubles:
     if len(wrong):
         raise InvalidRows(f"weight {wrong[0]} is {w[wrong[0]]}; weights are finite and not negative", int(wrong[0]))
     positive = int(np.count_nonzero(w))
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= positive:
+    if not is_whole(k, 1, positive):
         raise ParameterError(
             f"k={k!r} of {len(w)} items, {positive} of positive weight; give a whole number from 1 to {positive}"
         )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kofn.core.block import Doubles
+from kofn.core.numbers import is_whole
 from kofn.decode.model import Tokens
 from kofn.errors import DataError, ParameterError, UsageError
 
@@ -79,7 +80,7 @@ class NGramModel:
         order: int = _HIGHEST,
         weights: Sequence[float] | None = None,
     ) -> None:
-        if isinstance(order, bool) or not isinstance(order, int) or not _LOWEST <= order <= _HIGHEST:
+        if not is_whole(order, _LOWEST, _HIGHEST):
             raise ParameterError(f"order={order!r} is not a whole number from {_LOWEST} to {_HIGHEST}")
         self.weights = tuple(float(w) for w in (WEIGHTS[: order - 1] if weights is None else weights))
         if len(self.weights) != order - 1:

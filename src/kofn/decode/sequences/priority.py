@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kofn.core.block import Floats
+from kofn.core.numbers import is_whole
 from kofn.decode.model import Generations, LanguageModel, Tokens, checked_lengths, checked_rule, prompt_for
 from kofn.errors import ParameterError
 
@@ -79,7 +80,7 @@ class PrioritySampling:
             raise ParameterError("a pattern and the callable that decodes tokens go together; give both or neither")
         if self.confidence not in ("token", "prefix"):
             raise ParameterError(f"confidence={self.confidence!r} is unknown; choose 'token' or 'prefix'")
-        if isinstance(self.most_dropped, bool) or not isinstance(self.most_dropped, int) or self.most_dropped < 0:
+        if not is_whole(self.most_dropped, 0):
             raise ParameterError(f"most_dropped={self.most_dropped!r} is not a whole number >= 0")
         if self.pattern is not None:
             _compiled(self.pattern)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.block import Doubles, Floats
+from kofn.core.numbers import is_whole
 from kofn.decode.model import (
     Generations,
     LanguageModel,
@@ -114,7 +115,7 @@ class Sampling:
         if not len(prompts):
             raise UsageError("there is no prompt; give at least one")
         checked_lengths(len(prompts), length)
-        if isinstance(first, bool) or not isinstance(first, int | np.integer) or first < 0:
+        if not is_whole(first, 0):
             raise ParameterError(f"first={first!r} is not a whole number >= 0; it is the number of the first prompt")
         seed = checked_seed(seed)
         listed = [prompt_for(model, prompt) for prompt in prompts]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kofn.core.block import Doubles, Floats
 from kofn.core.logits import log_normalizers, tokens_above, top_of
+from kofn.core.numbers import is_whole
 from kofn.decode.model import Generations, LanguageModel, Tokens, prompt_for
 from kofn.errors import DataError, ParameterError
 
@@ -208,7 +209,7 @@ def checked_count(name: str, value: int | None) -> None:
     """An error for a parameter that is given and is no whole number >= 1."""
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    if not is_whole(value, 1):
         raise ParameterError(f"{name}={value!r} is not a whole number >= 1; give one, for example {name}=8")
 
 

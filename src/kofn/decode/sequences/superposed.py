@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from kofn.core.block import Doubles, Floats
+from kofn.core.numbers import is_whole
 from kofn.decode.model import Generations, Tokens, checked_lengths, prompt_for
 from kofn.decode.sequences.ngrams import NGramModel
 from kofn.decode.sequences.sampling import likeliest
@@ -84,7 +85,7 @@ class SuperposedDecoding:
         if not 0 < self.temperature < np.inf:
             raise ParameterError(f"temperature={self.temperature!r} is not a positive number")
         count = self.candidates_per_draft
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        if not is_whole(count, 1):
             raise ParameterError(f"candidates_per_draft={count!r} is not a whole number >= 1")
         if not 0 <= self.penalty < np.inf:
             raise ParameterError(f"penalty={self.penalty!r} is not a number >= 0")

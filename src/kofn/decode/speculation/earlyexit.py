@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kofn.core.block import Floats
+from kofn.core.numbers import is_whole
 from kofn.decode.model import Tokens
 from kofn.decode.speculation.drafter import ModelDrafter
 from kofn.decode.transformers_model import TransformersModel
@@ -58,7 +59,7 @@ def first_layers(model: Any, layers: int) -> Any:
             f"{type(model).__name__} has no single stack of layers in its .{name}; give a decoder-only model"
         )
     stack = getattr(trunk, stacks[0])
-    if isinstance(layers, bool) or not isinstance(layers, int) or not 1 <= layers <= len(stack):
+    if not is_whole(layers, 1, len(stack)):
         raise ParameterError(f"layers={layers!r} is not a number of the model's layers; give 1 to {len(stack)}")
     config = copy.deepcopy(model.config)
     config.num_hidden_layers = layers

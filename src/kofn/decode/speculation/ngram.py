@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
+from kofn.core.numbers import is_whole
 from kofn.decode.model import Tokens
 from kofn.decode.speculation.law import Law
 from kofn.errors import ParameterError
@@ -47,7 +48,7 @@ class NGramDrafter:
     counts: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.order, bool) or not isinstance(self.order, int | np.integer) or self.order < 1:
+        if not is_whole(self.order, 1):
             raise ParameterError(f"order={self.order!r} is not a whole number >= 1; give one, for example order=3")
         if isinstance(self.shortest, bool) or self.shortest not in range(1, self.order + 1):
             raise ParameterError(f"shortest={self.shortest!r} is not one of 1 to order={self.order}")

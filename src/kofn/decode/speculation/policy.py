@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from kofn.core.block import Doubles
+from kofn.core.numbers import is_whole
 from kofn.decode.speculation.law import Law
 from kofn.errors import ParameterError, UsageError
 
@@ -189,5 +190,5 @@ def policy_of(length: int | Policy) -> Policy:
 
 def checked_whole(name: str, value: object) -> None:
     """An error for what is no whole number >= 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    if not is_whole(value, 1):
         raise ParameterError(f"{name}={value!r} is not a whole number >= 1; give one, for example {name}=4")
